@@ -1,0 +1,2 @@
+//! No-reference video quality with QMamba.
+pub mod ops;

@@ -1,0 +1,95 @@
+//! 3x3 convolution, padding 1, as patches times a matrix.
+
+use super::{Values, cpu_tensor, linear, operand};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+/// `x` `(B, H, W, C)` with `weight` `(O, C, 3, 3)` and `bias` `(O,)` to `(B, H', W', O)`, `H' = (H - 1) / stride + 1`.
+pub fn conv3x3(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize) -> Result<Tensor> {
+    let (o, c, _, _) = weight.dims4()?;
+    let patches = x.apply_op1(Im2Col { stride })?; // (B, H', W', 9C)
+    let weight = weight.permute((0, 2, 3, 1))?.reshape((o, 9 * c))?;
+    linear(&patches, &weight, Some(bias))
+}
+
+/// `(B, H, W, C)` to `(B, H', W', 9 C)`: the 3x3 neighbourhood, row by row; zeros outside.
+struct Im2Col {
+    stride: usize,
+}
+
+/// Sizes and the map from an output row to its input rows, shared by both directions.
+struct Geometry {
+    height: usize,
+    width: usize,
+    channels: usize,
+    out_height: usize,
+    out_width: usize,
+    stride: usize,
+}
+
+impl Geometry {
+    fn new(dims: &[usize], stride: usize) -> Result<Self> {
+        let &[_, height, width, channels] = dims else { bail!("conv3x3: x must be (B, H, W, C), got {dims:?}") };
+        if height * width * channels == 0 || stride == 0 {
+            bail!("conv3x3: nothing to do for x {dims:?}, stride {stride}");
+        }
+        let (out_height, out_width) = ((height - 1) / stride + 1, (width - 1) / stride + 1);
+        Ok(Self { height, width, channels, out_height, out_width, stride })
+    }
+
+    /// Calls `visit(patch offset, image offset)` for each tap of output row `y` that lies inside the image; both offsets
+    /// point at `channels` contiguous values.
+    #[inline(always)]
+    fn taps(&self, y: usize, mut visit: impl FnMut(usize, usize)) {
+        for dy in 0..3 {
+            let Some(row) = (y * self.stride + dy).checked_sub(1).filter(|&r| r < self.height) else { continue };
+            for x in 0..self.out_width {
+                for dx in 0..3 {
+                    let Some(column) = (x * self.stride + dx).checked_sub(1).filter(|&c| c < self.width) else {
+                        continue;
+                    };
+                    visit((x * 9 + dy * 3 + dx) * self.channels, (row * self.width + column) * self.channels);
+                }
+            }
+        }
+    }
+}
+
+impl CustomOp1 for Im2Col {
+    fn name(&self) -> &'static str {
+        "im2col"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = operand("conv3x3", storage, layout)?;
+        let g = Geometry::new(layout.dims(), self.stride)?;
+        let image = g.height * g.width * g.channels;
+        let row = g.out_width * 9 * g.channels;
+        let batch = x.len() / image;
+        let mut patches = vec![0f32; batch * g.out_height * row];
+        patches.par_chunks_mut(row).enumerate().for_each(|(i, patches)| {
+            let x = &x[i / g.out_height * image..][..image];
+            g.taps(i % g.out_height, |to, from| {
+                patches[to..to + g.channels].copy_from_slice(&x[from..from + g.channels]);
+            });
+        });
+        Ok((CpuStorage::F32(patches), (batch, g.out_height, g.out_width, 9 * g.channels).into()))
+    }
+
+    fn bwd(&self, x: &Tensor, _patches: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let grad = grad.contiguous()?;
+        let values = Values::of("conv3x3", &grad)?;
+        let g = Geometry::new(x.dims(), self.stride)?;
+        let image = g.height * g.width * g.channels;
+        let row = g.out_width * 9 * g.channels;
+        let mut gx = vec![0f32; x.elem_count()];
+        gx.par_chunks_mut(image).zip(values.par_chunks(row * g.out_height)).for_each(|(gx, values)| {
+            for (y, values) in values.chunks_exact(row).enumerate() {
+                g.taps(y, |from, to| {
+                    gx[to..to + g.channels].iter_mut().zip(&values[from..]).for_each(|(sum, v)| *sum += v);
+                });
+            }
+        });
+        cpu_tensor(gx, x.shape()).map(Some)
+    }
+}

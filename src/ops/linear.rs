@@ -1,0 +1,216 @@
+//! Fully connected layer on the `gemm` crate.
+
+use super::simd::{dispatch, sum_by};
+use super::{Values, cpu_tensor, operand};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+/// Rows of `x` that one task handles. Each element of the product is one sum over the inner axis in one order, whatever
+/// the rows around it, so results do not depend on the batch (tested).
+const ROWS: usize = 512;
+
+/// `x W^T + b`: `x` `(..., I)`, `weight` `(O, I)`, `bias` `(O,)`, result `(..., O)`.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    match bias {
+        Some(bias) => x.apply_op3(weight, bias, Linear),
+        None => x.apply_op2(weight, Linear),
+    }
+}
+
+struct Linear;
+
+/// A row-major matrix `(rows, columns)`, or its transpose where `transposed`.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    transposed: bool,
+}
+
+impl<'a> Matrix<'a> {
+    fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(values.len(), rows * columns, "matrix of {rows} x {columns}");
+        Self { values, rows, columns, transposed: false }
+    }
+
+    fn t(self) -> Self {
+        Self { transposed: !self.transposed, ..self }
+    }
+
+    /// (rows, columns, row stride, column stride) of the matrix as used.
+    fn geometry(&self) -> (usize, usize, isize, isize) {
+        let stride = self.columns as isize;
+        if self.transposed { (self.columns, self.rows, 1, stride) } else { (self.rows, self.columns, stride, 1) }
+    }
+}
+
+/// `out = a b`, or `out + a b` where `add`; `out` row-major. One thread.
+fn matmul(out: &mut [f32], a: Matrix, b: Matrix, add: bool) {
+    let (m, k, a_rs, a_cs) = a.geometry();
+    let (k2, n, b_rs, b_cs) = b.geometry();
+    assert_eq!(k, k2, "inner sizes");
+    assert_eq!(out.len(), m * n, "output size");
+    // SAFETY: the strides above walk exactly over the slices, whose lengths `Matrix::new` and the assertion have checked;
+    // `out` is borrowed mutably, so it overlaps neither operand. `gemm` keeps no pointer.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            add,
+            a.values.as_ptr(),
+            a_cs,
+            a_rs,
+            b.values.as_ptr(),
+            b_cs,
+            b_rs,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outputs: usize) -> Vec<f32> {
+    let rows = x.len() / inputs;
+    let mut y = vec![0f32; rows * outputs];
+    y.par_chunks_mut(ROWS * outputs).zip(x.par_chunks(ROWS * inputs)).for_each(|(y, x)| {
+        let rows = x.len() / inputs;
+        if let Some(bias) = bias {
+            y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(bias));
+        }
+        // `gemm` takes other ways for few rows or columns, whose sums run in another order: plain dot products there.
+        if outputs < 4 || inputs < 4 {
+            for (y, x) in y.chunks_exact_mut(outputs).zip(x.chunks_exact(inputs)) {
+                for (y, w) in y.iter_mut().zip(weight.chunks_exact(inputs)) {
+                    *y += dispatch(
+                        #[inline(always)]
+                        || sum_by(inputs, |i| x[i] * w[i]),
+                    );
+                }
+            }
+        } else if rows == 1 {
+            // Doubled, so that a single row is computed as a row among others is.
+            let twice = [x, x].concat();
+            let mut out = [&*y, &*y].concat();
+            matmul(&mut out, Matrix::new(&twice, 2, inputs), Matrix::new(weight, outputs, inputs).t(), bias.is_some());
+            y.copy_from_slice(&out[..outputs]);
+        } else {
+            matmul(y, Matrix::new(x, rows, inputs), Matrix::new(weight, outputs, inputs).t(), bias.is_some());
+        }
+    });
+    y
+}
+
+/// Gradients of `x`, `weight` and `bias`.
+fn backward(x: &[f32], weight: &[f32], g: &[f32], inputs: usize, outputs: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let rows = x.len() / inputs;
+    let mut gx = vec![0f32; x.len()];
+    gx.par_chunks_mut(ROWS * inputs).zip(g.par_chunks(ROWS * outputs)).for_each(|(gx, g)| {
+        matmul(gx, Matrix::new(g, g.len() / outputs, outputs), Matrix::new(weight, outputs, inputs), false);
+    });
+    let mut gw = vec![0f32; weight.len()];
+    matmul(&mut gw, Matrix::new(g, rows, outputs).t(), Matrix::new(x, rows, inputs), false);
+    let mut gb = vec![0f32; outputs];
+    dispatch(
+        #[inline(always)]
+        || {
+            for g in g.chunks_exact(outputs) {
+                for (sum, &g) in gb.iter_mut().zip(g) {
+                    *sum += g;
+                }
+            }
+        },
+    );
+    (gx, gw, gb)
+}
+
+/// (inputs, outputs, shape of the result), once the shapes have been checked.
+fn geometry(x: &Layout, weight: &Layout, bias: Option<&Layout>) -> Result<(usize, usize, Shape)> {
+    let (Some((&inputs, leading)), &[outputs, width]) = (x.dims().split_last(), weight.dims()) else {
+        bail!("linear: x {:?} with weight {:?}", x.shape(), weight.shape());
+    };
+    if inputs == 0 || outputs == 0 || width != inputs || bias.is_some_and(|b| b.dims() != [outputs]) {
+        bail!("linear: x {:?} with weight {:?}, bias {:?}", x.shape(), weight.shape(), bias.map(Layout::shape));
+    }
+    let mut shape = leading.to_vec();
+    shape.push(outputs);
+    Ok((inputs, outputs, shape.into()))
+}
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(&self, sx: &CpuStorage, lx: &Layout, sw: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (inputs, outputs, shape) = geometry(lx, lw, None)?;
+        let y = forward(operand("linear", sx, lx)?, operand("linear", sw, lw)?, None, inputs, outputs);
+        Ok((CpuStorage::F32(y), shape))
+    }
+
+    fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (outputs, inputs) = weight.dims2()?;
+        let grad = grad.contiguous()?;
+        let (gx, gw, _) = backward(
+            &Values::of("linear", x)?,
+            &Values::of("linear", weight)?,
+            &Values::of("linear", &grad)?,
+            inputs,
+            outputs,
+        );
+        Ok((Some(cpu_tensor(gx, x.shape())?), Some(cpu_tensor(gw, weight.shape())?)))
+    }
+}
+
+impl CustomOp3 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        sx: &CpuStorage,
+        lx: &Layout,
+        sw: &CpuStorage,
+        lw: &Layout,
+        sb: &CpuStorage,
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (inputs, outputs, shape) = geometry(lx, lw, Some(lb))?;
+        let bias = operand("linear", sb, lb)?;
+        let y = forward(operand("linear", sx, lx)?, operand("linear", sw, lw)?, Some(bias), inputs, outputs);
+        Ok((CpuStorage::F32(y), shape))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (outputs, inputs) = weight.dims2()?;
+        let grad = grad.contiguous()?;
+        let (gx, gw, gb) = backward(
+            &Values::of("linear", x)?,
+            &Values::of("linear", weight)?,
+            &Values::of("linear", &grad)?,
+            inputs,
+            outputs,
+        );
+        Ok((
+            Some(cpu_tensor(gx, x.shape())?),
+            Some(cpu_tensor(gw, weight.shape())?),
+            Some(cpu_tensor(gb, bias.shape())?),
+        ))
+    }
+}

@@ -1,0 +1,93 @@
+//! The network's building blocks as candle operations with gradients: what candle has no fast CPU form of.
+//!
+//! Every activation is channels-last, `(B, H, W, C)` or `(B, L, C)`, contiguous and `f32`. Letters, here and in the kernels:
+//!
+//! | letter | meaning |
+//! |---|---|
+//! | `B` | images (crops) in a batch |
+//! | `L` | tokens of one image, `H * W` |
+//! | `C` | channels of an activation |
+//! | `D` | inner width of a state-space block, `2 C` |
+//! | `K` | scan directions, 4 in QMamba |
+//! | `N` | state size of the scan, 1 in QMamba |
+//! | `R` | rank of the step size's projection |
+//!
+//! Each operation splits its work by sizes that depend on the shapes alone, and adds partial sums in a fixed order, so that
+//! results do not depend on the number of threads.
+
+mod activation;
+mod depthwise_conv;
+mod im2col;
+mod linear;
+mod norm;
+pub mod selective_scan;
+pub(crate) mod simd;
+
+pub use activation::{gelu, silu};
+pub use depthwise_conv::depthwise_conv3x3;
+pub use im2col::conv3x3;
+pub use linear::linear;
+pub use norm::layer_norm;
+pub use selective_scan::selective_scan;
+
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
+use std::ops::Deref;
+use parking_lot::RwLockReadGuard;
+
+/// Elements that one task handles where the work is element by element.
+pub(crate) const CHUNK: usize = 1 << 14;
+
+/// The values of a contiguous `f32` operand on the CPU.
+pub(crate) fn operand<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((start, end))) => Ok(&values[start..end]),
+        (CpuStorage::F32(_), None) => bail!("{op}: operand of shape {:?} is not contiguous", layout.shape()),
+        _ => bail!("{op}: operand is {:?}, expected f32", storage_dtype(storage)),
+    }
+}
+
+fn storage_dtype(storage: &CpuStorage) -> DType {
+    use candle_core::backend::BackendStorage;
+    storage.dtype()
+}
+
+/// A contiguous `f32` tensor on the CPU, readable as a slice: how gradients, which get tensors, reach the values.
+pub(crate) struct Values<'a> {
+    storage: RwLockReadGuard<'a, Storage>,
+    range: std::ops::Range<usize>,
+}
+
+impl<'a> Values<'a> {
+    pub(crate) fn of(op: &str, tensor: &'a Tensor) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let range = match &*storage {
+            Storage::Cpu(cpu) => {
+                operand(op, cpu, layout)?;
+                layout.start_offset()..layout.start_offset() + layout.shape().elem_count()
+            }
+            _ => bail!("{op}: no gradient on {:?}", tensor.device().location()),
+        };
+        Ok(Self { storage, range })
+    }
+}
+
+impl Deref for Values<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.range.clone()],
+            _ => &[], // `of` lets nothing else through
+        }
+    }
+}
+
+/// A tensor on the CPU from computed values.
+pub(crate) fn cpu_tensor(values: Vec<f32>, like: &candle_core::Shape) -> Result<Tensor> {
+    Tensor::from_vec(values, like, &candle_core::Device::Cpu)
+}
+
+#[cfg(test)]
+pub(crate) mod check;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,324 @@
+//! The selective scan for state size 1 on the CPU, vectorised over channels.
+//!
+//! One task owns [`WIDTH`] channels of one image in all directions: it copies their columns into a dense `(L, WIDTH)` block
+//! that stays in cache, scans it by every order with the state in registers, and computes the step sizes as it goes, so
+//! that no `(L, K, D)` tensor is ever written.
+
+use super::{Gradients, ScanOrders, Sizes};
+use crate::ops::simd::{LANES, dispatch, exp, sigmoid, softplus, sum_lanes};
+use rayon::prelude::*;
+
+/// Channels of one task: two vectors, so that what is done once a step is shared by more channels.
+const WIDTH: usize = 2 * LANES;
+/// Rows that one task copies where blocks are put together.
+const ROWS: usize = 512;
+
+type Block = [f32; WIDTH];
+
+/// One direction's parameters for the channels of a task; those beyond the last channel are zero.
+struct Direction {
+    weight: Vec<Block>, // (R)
+    bias: Block,
+    a: Block,
+    skip: Block,
+    /// What the state keeps over a padding slot, exp(softplus(bias) A).
+    padding_decay: Block,
+}
+
+/// The operands, and which part of them a task works on.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    x: &'a [f32],
+    projections: &'a [f32],
+    parameters: &'a [f32],
+    orders: &'a ScanOrders,
+    sizes: Sizes,
+    batch: usize,
+    first_channel: usize,
+}
+
+impl<'a> Task<'a> {
+    /// Every task, image by image.
+    fn all(
+        x: &'a [f32],
+        projections: &'a [f32],
+        parameters: &'a [f32],
+        orders: &'a ScanOrders,
+        sizes: Sizes,
+    ) -> Vec<Self> {
+        (0..sizes.batch)
+            .flat_map(|batch| (0..sizes.channels).step_by(WIDTH).map(move |first| (batch, first)))
+            .map(|(batch, first_channel)| Self { x, projections, parameters, orders, sizes, batch, first_channel })
+            .collect()
+    }
+
+    fn width(&self) -> usize {
+        WIDTH.min(self.sizes.channels - self.first_channel)
+    }
+
+    /// The task's columns of `count` rows of a `(..., D)` tensor, from row `first`.
+    fn columns(&self, values: &[f32], first: usize, count: usize) -> Vec<Block> {
+        let width = self.width();
+        (first..first + count)
+            .map(|row| {
+                let mut block = [0f32; WIDTH];
+                let from = row * self.sizes.channels + self.first_channel;
+                block[..width].copy_from_slice(&values[from..from + width]);
+                block
+            })
+            .collect()
+    }
+
+    fn direction(&self, k: usize) -> Direction {
+        let Sizes { rank, .. } = self.sizes;
+        let rows = self.columns(self.parameters, k * self.sizes.parameters(), self.sizes.parameters());
+        let (weight, bias, skip) = (rows[..rank].to_vec(), rows[rank], rows[rank + 2]);
+        let a = rows[rank + 1].map(|log| -log.exp());
+        let padding_decay = std::array::from_fn(|i| exp(softplus(bias[i]) * a[i]));
+        Direction { weight, bias, a, skip, padding_decay }
+    }
+
+    /// `dt (R), B, C` of one token in one direction.
+    #[inline(always)]
+    fn projected(&self, token: usize, k: usize) -> &'a [f32] {
+        let p = self.sizes.projected();
+        &self.projections[((self.batch * self.sizes.tokens + token) * self.sizes.directions + k) * p..][..p]
+    }
+
+    /// Outputs, `(L, WIDTH)` merged or `(K, L, WIDTH)`.
+    #[inline(always)]
+    fn forward(&self) -> Vec<Block> {
+        let Sizes { tokens, directions, rank, merge, .. } = self.sizes;
+        let x = self.columns(self.x, self.batch * tokens, tokens);
+        let mut y = vec![[0f32; WIDTH]; if merge { tokens } else { directions * tokens }];
+        for k in 0..directions {
+            let direction = self.direction(k);
+            let y = if merge { &mut y[..] } else { &mut y[k * tokens..][..tokens] };
+            let mut h = [0f32; WIDTH];
+            for &entry in &self.orders.tables()[k] {
+                if entry == ScanOrders::PADDING {
+                    for i in 0..WIDTH {
+                        h[i] *= direction.padding_decay[i];
+                    }
+                    continue;
+                }
+                let token = entry as usize;
+                let projected = self.projected(token, k);
+                let dt = step_size(projected, &direction);
+                let (b, c) = (projected[rank], projected[rank + 1]);
+                let (x, y) = (&x[token], &mut y[token]);
+                for i in 0..WIDTH {
+                    let delta = softplus(dt[i]);
+                    h[i] = exp(delta * direction.a[i]).mul_add(h[i], delta * b * x[i]);
+                    y[i] += c.mul_add(h[i], direction.skip[i] * x[i]);
+                }
+            }
+        }
+        y
+    }
+
+    /// This task's part of the gradients, `grad` being that of the output.
+    #[inline(always)]
+    fn backward(&self, grad: &[f32]) -> PartialGradients {
+        let Sizes { tokens, directions, rank, merge, .. } = self.sizes;
+        let p = self.sizes.projected();
+        let x = self.columns(self.x, self.batch * tokens, tokens);
+        let mut gx = vec![[0f32; WIDTH]; tokens];
+        let mut projections = vec![0f32; tokens * directions * p];
+        let mut parameters = vec![[0f32; WIDTH]; directions * self.sizes.parameters()];
+        let length = self.orders.tables()[0].len();
+        let mut history = vec![History::default(); length];
+        let mut g = if merge { self.columns(grad, self.batch * tokens, tokens) } else { Vec::new() };
+        for (k, gw) in parameters.chunks_exact_mut(self.sizes.parameters()).enumerate() {
+            let direction = self.direction(k);
+            if !merge {
+                g = self.columns(grad, (self.batch * directions + k) * tokens, tokens);
+            }
+            self.remember(k, &direction, &x, &mut history);
+            let mut gh = [0f32; WIDTH];
+            let (gw, rest) = gw.split_at_mut(rank);
+            let [gbias, ga, gskip] = rest else { continue };
+            for (t, &entry) in self.orders.tables()[k].iter().enumerate().rev() {
+                let before = if t > 0 { history[t - 1].h } else { [0f32; WIDTH] };
+                let step = &history[t];
+                let padding = entry == ScanOrders::PADDING;
+                let token = if padding { 0 } else { entry as usize };
+                let projected = self.projected(token, k);
+                let (b, c) = if padding { (0.0, 0.0) } else { (projected[rank], projected[rank + 1]) };
+                let (x, gy, gx) = (&x[token], &g[token], &mut gx[token]);
+                let (mut gdt, mut gb, mut gc) = ([0f32; WIDTH], [0f32; WIDTH], [0f32; WIDTH]);
+                for i in 0..WIDTH {
+                    let gh_here = c.mul_add(gy[i], gh[i]);
+                    let kept = before[i] * step.decay[i];
+                    let g_delta = gh_here * kept.mul_add(direction.a[i], b * x[i]);
+                    gdt[i] = g_delta * step.slope[i];
+                    ga[i] = (gh_here * kept).mul_add(step.delta[i], ga[i]);
+                    gbias[i] += gdt[i];
+                    let driven = gh_here * step.delta[i];
+                    gb[i] = driven * x[i];
+                    gc[i] = gy[i] * step.h[i];
+                    gh[i] = gh_here * step.decay[i];
+                    if !padding {
+                        gx[i] += driven.mul_add(b, gy[i] * direction.skip[i]);
+                        gskip[i] = gy[i].mul_add(x[i], gskip[i]);
+                    }
+                }
+                if padding {
+                    continue;
+                }
+                let gp = &mut projections[(token * directions + k) * p..][..p];
+                for r in 0..rank {
+                    let (gw, w) = (&mut gw[r], &direction.weight[r]);
+                    let dt = projected[r];
+                    let mut product = [0f32; WIDTH];
+                    for i in 0..WIDTH {
+                        gw[i] = gdt[i].mul_add(dt, gw[i]);
+                        product[i] = gdt[i] * w[i];
+                    }
+                    gp[r] = sum_block(&product);
+                }
+                gp[rank] = sum_block(&gb);
+                gp[rank + 1] = sum_block(&gc);
+            }
+            for i in 0..WIDTH {
+                ga[i] *= direction.a[i]; // dA / dA_log = A
+            }
+        }
+        PartialGradients { x: gx, projections, parameters }
+    }
+
+    /// Runs direction `k` forward, keeping what its gradient needs of every step.
+    #[inline(always)]
+    fn remember(&self, k: usize, direction: &Direction, x: &[Block], history: &mut [History]) {
+        let rank = self.sizes.rank;
+        let mut h = [0f32; WIDTH];
+        for (&entry, step) in self.orders.tables()[k].iter().zip(history) {
+            let padding = entry == ScanOrders::PADDING;
+            let token = if padding { 0 } else { entry as usize };
+            let projected = self.projected(token, k);
+            let (dt, b) =
+                if padding { (direction.bias, 0.0) } else { (step_size(projected, direction), projected[rank]) };
+            let x = &x[token];
+            for i in 0..WIDTH {
+                let delta = softplus(dt[i]);
+                let decay = exp(delta * direction.a[i]);
+                h[i] = decay.mul_add(h[i], delta * b * x[i]);
+                step.delta[i] = delta;
+                step.decay[i] = decay;
+                step.slope[i] = sigmoid(dt[i]);
+                step.h[i] = h[i];
+            }
+        }
+    }
+}
+
+/// What the gradient needs of one step.
+#[derive(Clone)]
+struct History {
+    delta: Block,
+    decay: Block,
+    /// d delta / d dt
+    slope: Block,
+    /// The state after the step.
+    h: Block,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { delta: [0.0; WIDTH], decay: [0.0; WIDTH], slope: [0.0; WIDTH], h: [0.0; WIDTH] }
+    }
+}
+
+struct PartialGradients {
+    x: Vec<Block>,          // (L, WIDTH)
+    projections: Vec<f32>,  // (L, K (R + 2)), summed over this task's channels only
+    parameters: Vec<Block>, // (K, R + 3, WIDTH), of this image only
+}
+
+/// `W dt + bias` of one token.
+#[inline(always)]
+fn step_size(projected: &[f32], direction: &Direction) -> Block {
+    let mut dt = direction.bias;
+    for (w, &p) in direction.weight.iter().zip(projected) {
+        for i in 0..WIDTH {
+            dt[i] = p.mul_add(w[i], dt[i]);
+        }
+    }
+    dt
+}
+
+#[inline(always)]
+fn sum_block(block: &Block) -> f32 {
+    sum_lanes(std::array::from_fn(|i| block[i] + block[i + LANES]))
+}
+
+/// Puts the tasks' blocks, `blocks[b][first channel / WIDTH]` of `(rows, WIDTH)` each, together as `(B, rows, D)`.
+fn assemble(blocks: &[impl AsRef<[Block]> + Sync], rows: usize, sizes: Sizes) -> Vec<f32> {
+    let per_image = sizes.channels.div_ceil(WIDTH);
+    let mut out = vec![0f32; sizes.batch * rows * sizes.channels];
+    out.par_chunks_mut(ROWS * sizes.channels).enumerate().for_each(|(chunk, out)| {
+        for (i, out) in out.chunks_exact_mut(sizes.channels).enumerate() {
+            let row = chunk * ROWS + i;
+            for (block, out) in blocks[row / rows * per_image..].iter().zip(out.chunks_mut(WIDTH)) {
+                out.copy_from_slice(&block.as_ref()[row % rows][..out.len()]);
+            }
+        }
+    });
+    out
+}
+
+/// See [`reference::forward`](super::reference::forward).
+pub(super) fn forward(
+    x: &[f32],
+    projections: &[f32],
+    parameters: &[f32],
+    orders: &ScanOrders,
+    sizes: Sizes,
+) -> Vec<f32> {
+    let blocks: Vec<Vec<Block>> = Task::all(x, projections, parameters, orders, sizes)
+        .par_iter()
+        .map(|task| {
+            dispatch(
+                #[inline(always)]
+                || task.forward(),
+            )
+        })
+        .collect();
+    assemble(&blocks, sizes.tokens * if sizes.merge { 1 } else { sizes.directions }, sizes)
+}
+
+/// See [`reference::backward`](super::reference::backward).
+pub(super) fn backward(
+    x: &[f32],
+    projections: &[f32],
+    parameters: &[f32],
+    grad: &[f32],
+    orders: &ScanOrders,
+    sizes: Sizes,
+) -> Gradients {
+    let tasks = Task::all(x, projections, parameters, orders, sizes);
+    let partial: Vec<PartialGradients> = tasks
+        .par_iter()
+        .map(|task| {
+            dispatch(
+                #[inline(always)]
+                || task.backward(grad),
+            )
+        })
+        .collect();
+    let blocks: Vec<&[Block]> = partial.iter().map(|p| &p.x[..]).collect();
+    let mut sum = Gradients {
+        x: assemble(&blocks, sizes.tokens, sizes),
+        projections: vec![0f32; projections.len()],
+        parameters: vec![0f32; parameters.len()],
+    };
+    let per_image = projections.len() / sizes.batch;
+    for (task, part) in tasks.iter().zip(&partial) {
+        let projections = &mut sum.projections[task.batch * per_image..][..per_image];
+        projections.iter_mut().zip(&part.projections).for_each(|(sum, v)| *sum += v);
+        for (row, block) in sum.parameters.chunks_exact_mut(sizes.channels).zip(&part.parameters) {
+            row[task.first_channel..].iter_mut().zip(block).for_each(|(sum, v)| *sum += v);
+        }
+    }
+    sum
+}
