@@ -4,12 +4,16 @@ use super::{Values, cpu_tensor, linear, operand};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-/// `x` `(B, H, W, C)` with `weight` `(O, C, 3, 3)` and `bias` `(O,)` to `(B, H', W', O)`, `H' = (H - 1) / stride + 1`.
-pub fn conv3x3(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize) -> Result<Tensor> {
+/// A checkpoint's kernel `(O, C, 3, 3)` as the matrix `(O, 9 C)` that [`conv3x3`] multiplies by.
+pub fn conv3x3_matrix(weight: &Tensor) -> Result<Tensor> {
     let (o, c, _, _) = weight.dims4()?;
-    let patches = x.apply_op1(Im2Col { stride })?; // (B, H', W', 9C)
-    let weight = weight.permute((0, 2, 3, 1))?.reshape((o, 9 * c))?;
-    linear(&patches, &weight, Some(bias))
+    weight.permute((0, 2, 3, 1))?.reshape((o, 9 * c))
+}
+
+/// `x` `(B, H, W, C)` with `matrix` `(O, 9 C)` of [`conv3x3_matrix`] and `bias` `(O,)` to `(B, H', W', O)`, where
+/// `H' = (H - 1) / stride + 1`.
+pub fn conv3x3(x: &Tensor, matrix: &Tensor, bias: &Tensor, stride: usize) -> Result<Tensor> {
+    linear(&x.apply_op1(Im2Col { stride })?, matrix, Some(bias))
 }
 
 /// `(B, H, W, C)` to `(B, H', W', 9 C)`: the 3x3 neighbourhood, row by row; zeros outside.

@@ -20,19 +20,21 @@ mod depthwise_conv;
 mod im2col;
 mod linear;
 mod norm;
+mod pool;
 pub mod selective_scan;
 pub(crate) mod simd;
 
 pub use activation::{gelu, silu};
 pub use depthwise_conv::depthwise_conv3x3;
-pub use im2col::conv3x3;
+pub use im2col::{conv3x3, conv3x3_matrix};
 pub use linear::linear;
 pub use norm::layer_norm;
+pub use pool::{gated_merge, mean_tokens};
 pub use selective_scan::selective_scan;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
-use std::ops::Deref;
 use parking_lot::RwLockReadGuard;
+use std::ops::Deref;
 
 /// Elements that one task handles where the work is element by element.
 pub(crate) const CHUNK: usize = 1 << 14;

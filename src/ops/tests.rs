@@ -76,8 +76,8 @@ fn convolutions() {
             let candle = nchw.conv2d(&weight, 1, stride, 1, 1).unwrap().permute((0, 2, 3, 1)).unwrap();
             let candle = values(&candle.broadcast_add(&bias).unwrap());
             let name = format!("conv3x3 {h}x{w}x{c} stride {stride}");
-            check_values(&name, &conv3x3(&x, &weight, &bias, stride).unwrap(), &candle, 1e-5);
-            check_gradient(&name, &[x, weight, bias], |t| conv3x3(&t[0], &t[1], &t[2], stride));
+            check_values(&name, &conv3x3(&x, &conv3x3_matrix(&weight).unwrap(), &bias, stride).unwrap(), &candle, 1e-5);
+            check_gradient(&name, &[x, weight, bias], |t| conv3x3(&t[0], &conv3x3_matrix(&t[1])?, &t[2], stride));
         }
         let mut noise = Noise(17);
         let x = noise.tensor(&[2, h, w, c], Fill::Noise);
@@ -222,5 +222,19 @@ fn wrong_shapes_are_errors_that_name_the_operation() {
         errors.iter().zip(["linear", "layer_norm", "depthwise_conv3x3", "selective_scan", "selective_scan", "gelu"])
     {
         assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn pooling_and_gates() {
+    for (b, k, l, d) in [(1, 1, 1, 1), (2, 4, 9, 33), (3, 2, 50, 16)] {
+        let mut noise = Noise(43);
+        let (y, gate) = (noise.tensor(&[b, k, l, d], Fill::Noise), noise.tensor(&[b, k, d], Fill::Noise));
+        let name = format!("{b}x{k}x{l}x{d}");
+        check_values(&name, &mean_tokens(&y).unwrap(), &values(&y.mean(2).unwrap()), 1e-6);
+        let merged = y.broadcast_mul(&gate.unsqueeze(2).unwrap()).unwrap().sum(1).unwrap();
+        check_values(&name, &gated_merge(&y, &gate).unwrap(), &values(&merged), 1e-6);
+        check_gradient(&format!("mean_tokens {name}"), &[y.clone()], |t| mean_tokens(&t[0]));
+        check_gradient(&format!("gated_merge {name}"), &[y, gate], |t| gated_merge(&t[0], &t[1]));
     }
 }

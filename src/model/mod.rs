@@ -1,0 +1,95 @@
+//! QMamba: a vision state-space network (VMamba v2) with a quality head, by configuration with LQMamba's local scan.
+
+mod blocks;
+mod config;
+pub mod parameters;
+mod ss2d;
+mod style_prompt;
+
+pub use config::{CROP, Config};
+pub use style_prompt::StylePrompt;
+
+use blocks::{Downsample, Linear, Norm, PatchEmbed, VssBlock};
+use candle_core::{Result, Tensor};
+use parameters::Scope;
+
+/// The network.
+#[derive(Debug)]
+pub struct QMamba {
+    config: Config,
+    patch_embed: PatchEmbed,
+    stages: Vec<Stage>,
+    norm: Norm,
+    head: Linear,
+}
+
+#[derive(Debug)]
+struct Stage {
+    blocks: Vec<VssBlock>,
+    downsample: Option<Downsample>,
+}
+
+/// What the network makes of a batch of crops.
+#[derive(Debug)]
+pub struct Output {
+    /// The features that the head reads, `(B, 8 C)`.
+    pub features: Tensor,
+    /// The head's output, `(B,)`, on the scale of the training's labels.
+    pub score: Tensor,
+}
+
+impl QMamba {
+    /// Builds the network from a source of tensors, whose names are those of the public VMamba checkpoints.
+    ///
+    /// # Errors
+    /// What the source says of a missing or mis-shaped tensor.
+    pub fn new(mut scope: Scope, config: &Config) -> Result<Self> {
+        let mut stages = Vec::with_capacity(4);
+        let patch_embed = PatchEmbed::new(scope.pp("patch_embed"), config.width)?;
+        for (i, (&depth, width)) in config.depths.iter().zip(config.widths()).enumerate() {
+            let mut scope = scope.pp("layers");
+            let mut scope = scope.pp(i);
+            let window = config.windows.map(|windows| windows[i]);
+            let blocks = (0..depth).map(|j| VssBlock::new(scope.pp("blocks").pp(j), width, window));
+            let blocks = blocks.collect::<Result<_>>()?;
+            let downsample = if i < 3 { Some(Downsample::new(scope.pp("downsample"), width)?) } else { None };
+            stages.push(Stage { blocks, downsample });
+        }
+        let mut scope = scope.pp("classifier");
+        Ok(Self {
+            config: config.clone(),
+            patch_embed,
+            stages,
+            norm: Norm::new(scope.pp("norm"), config.features())?,
+            head: Linear::new(scope.pp("head"), config.features(), 1)?,
+        })
+    }
+
+    /// The configuration that the network was built from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Scores normalised crops `(B, H, W, 3)`, adapted by a style prompt where one is given.
+    ///
+    /// # Errors
+    /// Crops of another shape.
+    pub fn forward(&self, crops: &Tensor, style_prompt: Option<&StylePrompt>) -> Result<Output> {
+        let mut x = self.patch_embed.forward(crops)?;
+        for (i, stage) in self.stages.iter().enumerate() {
+            for block in &stage.blocks {
+                x = block.forward(&x)?;
+            }
+            if let Some(downsample) = &stage.downsample {
+                x = downsample.forward(&x)?;
+            }
+            if let Some(style_prompt) = style_prompt {
+                x = style_prompt.forward(i, &x)?;
+            }
+        }
+        let (b, h, w, c) = x.dims4()?;
+        let features = crate::ops::mean_tokens(&self.norm.forward(&x.reshape((b, h * w, c))?)?)?;
+        let score = self.head.forward(&features)?.squeeze(1)?;
+        Ok(Output { features, score })
+    }
+}
