@@ -1,0 +1,97 @@
+//! What training minimises.
+
+use super::augment::LEVELS;
+use super::settings::Settings;
+use crate::model::Output;
+use crate::ops;
+use candle_core::{Device, Result, Tensor};
+
+/// Score differences under this count by their square, above it by their size.
+const HUBER: f64 = 0.05;
+/// By how much a picture must score above its distorted copy, and a mild copy above a severe one.
+const DISTORTION_MARGIN: f32 = 0.1;
+/// Pictures whose opinions differ by less are not ranked.
+const RANKED_DIFFERENCE: f64 = 0.03;
+/// Largest margin asked for between two pictures.
+const RANK_MARGIN: f64 = 0.2;
+
+/// The labels of one shard of a batch. Its crops are the pictures, then `LEVELS` distorted copies of the first ones.
+#[derive(Debug)]
+pub(super) struct Targets {
+    /// Opinion scores of the pictures, 0 to 1.
+    pub scores: Vec<f32>,
+    /// The teacher's features of each, flat; none where there is no teacher.
+    pub features: Option<Vec<f32>>,
+    /// How many of the pictures have distorted copies.
+    pub distorted: usize,
+}
+
+/// The loss and its parts, each a mean over the shard.
+#[derive(Debug)]
+pub(super) struct Loss {
+    pub total: Tensor,
+    /// Score, teacher, ranking.
+    pub parts: [f64; 3],
+}
+
+/// The head that predicts the teacher's features while training.
+#[derive(Debug, Clone)]
+pub(super) struct TeacherHead {
+    pub weight: Tensor,
+    pub bias: Tensor,
+}
+
+pub(super) fn loss(output: &Output, targets: &Targets, teacher: Option<&TeacherHead>, s: &Settings) -> Result<Loss> {
+    let n = targets.scores.len();
+    let opinions = Tensor::from_slice(&targets.scores, n, &Device::Cpu)?;
+    let difference = (output.score.narrow(0, 0, n)? - opinions)?;
+    // Pseudo-Huber, smooth everywhere.
+    let score = ((difference.sqr()? + HUBER * HUBER)?.sqrt()? - HUBER)?.mean_all()?;
+    let mut total = score.clone();
+    let mut parts = [f64::from(score.to_scalar::<f32>()?), 0.0, 0.0];
+    if let (Some(head), Some(features)) = (teacher, &targets.features) {
+        let predicted = ops::linear(&output.features.narrow(0, 0, n)?.contiguous()?, &head.weight, Some(&head.bias))?;
+        let features = Tensor::from_slice(features, predicted.shape(), &Device::Cpu)?;
+        let mean = (predicted - features)?.sqr()?.mean_all()?;
+        parts[1] = f64::from(mean.to_scalar::<f32>()?);
+        total = (total + (mean * s.teacher_weight)?)?;
+    }
+    if s.rank_weight > 0.0 {
+        let (better, worse, margins) = pairs(targets);
+        if !better.is_empty() {
+            let count = better.len();
+            let pick = |i: Vec<u32>| output.score.index_select(&Tensor::from_vec(i, count, &Device::Cpu)?, 0);
+            let margins = Tensor::from_vec(margins, count, &Device::Cpu)?;
+            let rank = (margins - (pick(better)? - pick(worse)?)?)?.relu()?.mean_all()?;
+            parts[2] = f64::from(rank.to_scalar::<f32>()?);
+            total = (total + (rank * s.rank_weight)?)?;
+        }
+    }
+    Ok(Loss { total, parts })
+}
+
+/// (better, worse, margin) of every ordered pair in the shard.
+fn pairs(targets: &Targets) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
+    let n = targets.scores.len();
+    let (mut better, mut worse, mut margins) = (Vec::new(), Vec::new(), Vec::new());
+    let mut add = |b: usize, w: usize, margin: f32| {
+        better.push(b as u32);
+        worse.push(w as u32);
+        margins.push(margin);
+    };
+    for (i, &a) in targets.scores.iter().enumerate() {
+        for (j, &b) in targets.scores.iter().enumerate() {
+            if f64::from(a - b) > RANKED_DIFFERENCE {
+                add(i, j, f64::from(a - b).min(RANK_MARGIN) as f32);
+            }
+        }
+    }
+    for i in 0..targets.distorted {
+        let first = n + i * LEVELS;
+        add(i, first, DISTORTION_MARGIN);
+        for level in 1..LEVELS {
+            add(first + level - 1, first + level, DISTORTION_MARGIN);
+        }
+    }
+    (better, worse, margins)
+}

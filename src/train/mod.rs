@@ -1,0 +1,13 @@
+//! Training and evaluation: labelled folders, losses, the optimiser, the loop.
+
+mod augment;
+mod checkpoint;
+pub mod correlation;
+pub mod dataset;
+mod loss;
+mod optimizer;
+mod run;
+mod settings;
+
+pub use run::{Progress, Summary, train};
+pub use settings::{Phase, Settings, SplitBy};
