@@ -31,8 +31,8 @@ pub use norm::layer_norm;
 pub use selective_scan::selective_scan;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
-use parking_lot::RwLockReadGuard;
 use std::ops::Deref;
+use parking_lot::RwLockReadGuard;
 
 /// Elements that one task handles where the work is element by element.
 pub(crate) const CHUNK: usize = 1 << 14;
