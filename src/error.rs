@@ -26,9 +26,18 @@ pub enum Error {
         message: String,
     },
     /// A tensor operation failed: wrong shapes, or the device.
-    #[error("computation failed: {0}")]
+    #[error("computation failed: {}", plain(.0))]
     Tensor(#[from] candle_core::Error),
 }
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A tensor error's message without the backtrace that candle appends to it.
+pub(crate) fn plain(error: &candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => plain(inner),
+        candle_core::Error::Context { inner, context } => format!("{context}: {inner}"),
+        other => other.to_string(),
+    }
+}

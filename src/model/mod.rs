@@ -2,6 +2,7 @@
 
 mod blocks;
 mod config;
+pub mod load;
 pub mod parameters;
 mod ss2d;
 mod style_prompt;

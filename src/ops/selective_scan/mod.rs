@@ -57,7 +57,8 @@ pub fn parameters(dt_weight: &Tensor, dt_bias: &Tensor, a_log: &Tensor, skip: &T
             skip.reshape((k, 1, d))?,
         ],
         1,
-    )
+    )?
+    .contiguous()
 }
 
 struct SelectiveScan {
