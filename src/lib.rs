@@ -1,2 +1,7 @@
 //! No-reference video quality with QMamba.
+mod error;
+pub use error::{Error, Result};
+
+pub mod frame;
 pub mod ops;
+
