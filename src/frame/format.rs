@@ -97,11 +97,8 @@ const fn semi_planar(sample: Sample, subsampling: (u32, u32), u: usize) -> Layou
 /// Pairs of pixels in four samples: places of the first Y, of U and of V. The second Y is two after the first.
 const fn packed_422(sample: Sample, places: [usize; 3]) -> Layout {
     let s = sample.bytes;
-    let components = [
-        component(0, places[0] * s, 2 * s),
-        component(0, places[1] * s, 4 * s),
-        component(0, places[2] * s, 4 * s),
-    ];
+    let components =
+        [component(0, places[0] * s, 2 * s), component(0, places[1] * s, 4 * s), component(0, places[2] * s, 4 * s)];
     Layout { family: Family::Yuv, components, sample, subsampling: S422 }
 }
 

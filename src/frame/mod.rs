@@ -73,13 +73,7 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// [`Error::Input`] where a side is zero, or a plane is missing, or is too short, or has a stride less than a row.
-    pub fn new(
-        format: PixelFormat,
-        width: usize,
-        height: usize,
-        planes: &[Plane<'a>],
-        colour: Colour,
-    ) -> Result<Self> {
+    pub fn new(format: PixelFormat, width: usize, height: usize, planes: &[Plane<'a>], colour: Colour) -> Result<Self> {
         let layout = format.layout();
         let what = format!("{format} frame of {width}x{height}");
         if width == 0 || height == 0 {
@@ -96,7 +90,9 @@ impl<'a> Frame<'a> {
                 return Err(Error::Input(format!("{what}: larger than memory")));
             };
             if stride < row {
-                return Err(Error::Input(format!("{what}: plane {index} has stride {stride}, less than a row of {row}")));
+                return Err(Error::Input(format!(
+                    "{what}: plane {index} has stride {stride}, less than a row of {row}"
+                )));
             }
             let bytes = stride.checked_mul(rows.saturating_sub(1)).and_then(|b| b.checked_add(row));
             let given = plane.data.len();
@@ -162,7 +158,9 @@ impl<'a> Frame<'a> {
         // No overflow: the planes hold at least a bit for each of these pixels.
         let (expected, given) = (width * height * 3, out.len());
         if given != expected {
-            return Err(Error::Input(format!("RGB of {width}x{height} pixels has {expected} values, room for {given}")));
+            return Err(Error::Input(format!(
+                "RGB of {width}x{height} pixels has {expected} values, room for {given}"
+            )));
         }
         convert::rectangle(self, part, out);
         Ok(())
