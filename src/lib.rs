@@ -1,8 +1,11 @@
 //! No-reference video quality with QMamba.
 
+pub mod crops;
 mod error;
+pub mod frame;
 pub mod model;
 pub mod ops;
+pub mod pooling;
 mod random;
 #[cfg(feature = "train")]
 pub mod train;

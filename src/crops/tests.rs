@@ -1,0 +1,256 @@
+use super::*;
+use crate::frame::{Colour, PixelFormat, Plane};
+use proptest::prelude::*;
+use std::collections::HashSet;
+
+fn plan(crops: usize, sampling: Sampling) -> CropPlan {
+    CropPlan::new(crops, sampling, 7).expect("valid")
+}
+
+const SIZES: [(usize, usize); 12] = [
+    (224, 224),
+    (225, 224),
+    (224, 1000),
+    (448, 448),
+    (640, 480),
+    (720, 576),
+    (1280, 720),
+    (1920, 1080),
+    (1080, 1920),
+    (3840, 2160),
+    (5000, 230),
+    (241, 233),
+];
+
+#[test]
+fn crops_lie_within_the_picture() {
+    for (width, height) in SIZES {
+        for crops in 1..=MAX_CROPS {
+            for sampling in Sampling::ALL {
+                let what = format!("{crops} {sampling} in {width}x{height}");
+                let positions = plan(crops, sampling).positions(width, height, 3);
+                assert_eq!(positions.len(), crops, "{what}");
+                assert!(positions.iter().all(|p| p.0 + CROP <= width && p.1 + CROP <= height), "{what}: {positions:?}");
+                if sampling != Sampling::Random {
+                    assert_eq!(positions, plan(crops, sampling).positions(width, height, 4), "{what}");
+                }
+                let places = (width - CROP + 1) * (height - CROP + 1);
+                if sampling == Sampling::Grid && places >= crops {
+                    let distinct: HashSet<_> = positions.iter().collect();
+                    assert_eq!(distinct.len(), crops, "{what}: {positions:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_single_crop_is_the_centre() {
+    for sampling in [Sampling::Grid, Sampling::Center] {
+        assert_eq!(plan(1, sampling).positions(1920, 1080, 0), [(848, 428)]);
+        assert_eq!(plan(1, sampling).positions(225, 224, 0), [(0, 0)]);
+    }
+}
+
+#[test]
+fn grids_by_hand() {
+    let grid = |crops, width, height| plan(crops, Sampling::Grid).positions(width, height, 0);
+    assert_eq!(grid(4, 448, 448), [(0, 0), (224, 0), (0, 224), (224, 224)]);
+    assert_eq!(grid(3, 1000, 224), [(0, 0), (388, 0), (776, 0)]);
+    assert_eq!(grid(2, 224, 1000), [(0, 0), (0, 776)]);
+    // 4 + 4 of 16:9, to the borders.
+    let eight = grid(8, 1920, 1080);
+    assert_eq!(eight.iter().filter(|p| p.1 == 0).count(), 4);
+    assert_eq!((eight[0], eight[7]), ((0, 0), (1696, 856)));
+    // 3 + 2 + 3 or 2 + 3 + 2, not 3 + 3 + 1.
+    let rows: Vec<usize> = [0, 388, 776].map(|top| grid(7, 1000, 1000).iter().filter(|p| p.1 == top).count()).to_vec();
+    assert_eq!(rows, [2, 3, 2]);
+}
+
+#[test]
+fn grids_are_symmetric() {
+    for (width, height) in SIZES {
+        for crops in 1..=MAX_CROPS {
+            let positions = plan(crops, Sampling::Grid).positions(width, height, 0);
+            let (room_x, room_y) = (width - CROP, height - CROP);
+            // Left to right within each row, to a pixel of rounding.
+            for &(_, top) in &positions {
+                let row: Vec<usize> = positions.iter().filter(|p| p.1 == top).map(|p| p.0).collect();
+                for (a, b) in row.iter().zip(row.iter().rev()) {
+                    assert!((a + b).abs_diff(room_x) <= 1, "{crops} in {width}x{height}: {row:?}");
+                }
+            }
+            // Top to bottom, unless an odd number stands in an even number of rows.
+            let mut tops: Vec<usize> = positions.iter().map(|p| p.1).collect();
+            tops.dedup();
+            if crops % 2 == 0 || tops.len() % 2 == 1 {
+                let mut all: Vec<usize> = positions.iter().map(|p| p.1).collect();
+                all.sort_unstable();
+                for (a, b) in all.iter().zip(all.iter().rev()) {
+                    assert!((a + b).abs_diff(room_y) <= 1, "{crops} in {width}x{height}: {all:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn enough_crops_cover_the_picture() {
+    for (crops, width, height) in [(4, 448, 448), (9, 640, 640), (16, 854, 480), (24, 1280, 720), (64, 1920, 1080)] {
+        let positions = plan(crops, Sampling::Grid).positions(width, height, 0);
+        let covered = |x, y| positions.iter().any(|p| (p.0..p.0 + CROP).contains(&x) && (p.1..p.1 + CROP).contains(&y));
+        for y in 0..height {
+            for x in (0..width).step_by(3) {
+                assert!(covered(x, y), "{crops} in {width}x{height} miss ({x}, {y})");
+            }
+        }
+    }
+}
+
+#[test]
+fn centre_crops_step_outward_by_halves() {
+    let five = plan(5, Sampling::Center).positions(1920, 1080, 0);
+    assert_eq!(five, [(848, 428), (848, 316), (736, 428), (960, 428), (848, 540)]);
+    // Only three places along a narrow picture: they repeat.
+    let narrow = plan(5, Sampling::Center).positions(324, 224, 0);
+    assert_eq!(narrow, [(50, 0), (0, 0), (100, 0), (50, 0), (0, 0)]);
+}
+
+#[test]
+fn random_crops_repeat_by_seed_and_frame() {
+    let random = |seed, frame| CropPlan::new(16, Sampling::Random, seed).expect("valid").positions(1920, 1080, frame);
+    assert_eq!(random(1, 5), random(1, 5));
+    assert_ne!(random(1, 5), random(1, 6));
+    assert_ne!(random(1, 5), random(2, 5));
+    // Uniform: mean and spread of 16,000 draws, and both ends met in a small room.
+    let lefts: Vec<f64> = (0..1000).flat_map(|frame| random(9, frame)).map(|p| p.0 as f64 / 1696.0).collect();
+    let mean = lefts.iter().sum::<f64>() / lefts.len() as f64;
+    let variance = lefts.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / lefts.len() as f64;
+    assert!((mean - 0.5).abs() < 0.01 && (variance - 1.0 / 12.0).abs() < 0.003, "{mean} {variance}");
+    let seen: HashSet<_> = (0..20).flat_map(|frame| plan(16, Sampling::Random).positions(226, 225, frame)).collect();
+    assert_eq!(seen.len(), 6, "{seen:?}");
+}
+
+#[test]
+fn settings_are_checked_and_named() {
+    for crops in [0, MAX_CROPS + 1, usize::MAX] {
+        let error = CropPlan::new(crops, Sampling::Grid, 0).expect_err("refused").to_string();
+        assert!(error.contains("1 to 64"), "{error}");
+    }
+    for sampling in Sampling::ALL {
+        assert_eq!(sampling.to_string().parse::<Sampling>().expect("a nick"), sampling);
+    }
+    let error = "Grid".parse::<Sampling>().expect_err("case matters").to_string();
+    assert!(error.contains("grid, random, center"), "{error}");
+}
+
+/// GRAY8, a value for each place.
+fn gray(width: usize, height: usize) -> Vec<u8> {
+    (0..width * height).map(|i| ((i % width) * 3 + (i / width) * 7) as u8).collect()
+}
+
+fn frame(data: &[u8], width: usize, height: usize) -> Frame<'_> {
+    Frame::new(PixelFormat::Gray8, width, height, &[Plane::new(data, width)], Colour::SRGB).expect("valid")
+}
+
+#[test]
+fn a_batch_holds_the_normalised_crops() {
+    let data = gray(500, 300);
+    let frame = frame(&data, 500, 300);
+    for sampling in Sampling::ALL {
+        let plan = plan(5, sampling);
+        let batch = plan.sample(&frame, 2).expect("valid");
+        assert_eq!(batch.len(), 5 * CROP * CROP * 3);
+        for (crop, (left, top)) in batch.chunks(CROP * CROP * 3).zip(plan.positions(500, 300, 2)) {
+            let mut expected = vec![0f32; CROP * CROP * 3];
+            frame.rgb(left, top, CROP, CROP, &mut expected).expect("within");
+            normalise(&mut expected);
+            assert!(crop == expected, "{sampling} at ({left}, {top})");
+        }
+        let rgb = frame.to_rgb().expect("valid");
+        assert!(batch == plan.sample_rgb(&rgb, 500, 300, 2).expect("valid"), "{sampling} of RGB");
+        let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("threads");
+        assert!(batch == single.install(|| plan.sample(&frame, 2)).expect("valid"), "{sampling} in one thread");
+    }
+    // ImageNet's mean is 0, one deviation more is 1.
+    let mut pixels = [0.485, 0.456, 0.406, 0.485 + 0.229, 0.456 + 0.224, 0.406 + 0.225];
+    normalise(&mut pixels);
+    for (got, expected) in pixels.into_iter().zip([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]) {
+        assert!((got - expected).abs() < 1e-6, "{got}");
+    }
+}
+
+#[test]
+fn small_frames_are_scaled_up() {
+    for (width, height) in [(1, 1), (17, 17), (223, 500), (500, 223), (320, 180), (1, 300)] {
+        let data = vec![200u8; width * height];
+        let batch = plan(3, Sampling::Grid).sample(&frame(&data, width, height), 0).expect("scaled");
+        assert_eq!(batch.len(), 3 * CROP * CROP * 3);
+        let mut expected = [200.0 / 255.0; 3];
+        normalise(&mut expected);
+        for pixel in batch.chunks(3) {
+            for (got, expected) in pixel.iter().zip(expected) {
+                assert!((got - expected).abs() < 1e-5, "{width}x{height}: {got} for {expected}");
+            }
+        }
+    }
+    assert_eq!(size_with_shorter_side(320, 180, CROP).expect("fits"), (398, 224));
+    assert_eq!(size_with_shorter_side(17, 17, CROP).expect("fits"), (224, 224));
+}
+
+#[test]
+fn absurd_shapes_are_refused() {
+    let data = vec![0u8; 100_000];
+    for (width, height) in [(1, 100_000), (100_000, 1)] {
+        let error = plan(1, Sampling::Grid).sample(&frame(&data, width, height), 0).expect_err("refused").to_string();
+        assert!(error.contains("16000000"), "{error}");
+    }
+    assert!(size_with_shorter_side(0, 5, CROP).is_err());
+    assert!(size_with_shorter_side(1, usize::MAX, CROP).is_err());
+    assert!(resize(&[0.0; 3], (1, 1), (usize::MAX, 2)).is_err());
+    assert!(resize(&[0.0; 3], (1, 1), (0, 2)).is_err());
+    assert!(resize(&[0.0; 3], (1, 2), (2, 2)).is_err());
+    assert!(resize(&[], (usize::MAX, 2), (2, 2)).is_err());
+    assert!(plan(1, Sampling::Grid).sample_rgb(&[0.0; 3], 2, 2, 0).is_err());
+    assert!(plan(1, Sampling::Grid).sample_rgb(&[], 0, 2, 0).is_err());
+}
+
+#[test]
+fn scaling_keeps_ramps_and_range() {
+    // A horizontal ramp stays one away from the ends, both up and down.
+    let ramp: Vec<f32> = (0..64 * 5).flat_map(|i| [(i % 64) as f32 / 63.0, 0.5, 1.0]).collect();
+    for (width, height) in [(128, 10), (32, 5)] {
+        let scaled = resize(&ramp, (64, 5), (width, height)).expect("fits");
+        assert_eq!(scaled.len(), width * height * 3);
+        for (i, pixel) in scaled.chunks(3).enumerate() {
+            let x = ((i % width) as f32 + 0.5) * 64.0 / width as f32 - 0.5;
+            if (4.0..60.0).contains(&x) {
+                assert!((pixel[0] - x / 63.0).abs() < 1e-4, "{width}: {} at {x}", pixel[0]);
+            }
+            assert!((pixel[1] - 0.5).abs() < 1e-5 && (pixel[2] - 1.0).abs() < 1e-5);
+        }
+    }
+    // Bicubic overshoots at an edge; the result does not.
+    let edge: Vec<f32> = (0..16 * 16).flat_map(|i| [if i % 16 < 8 { 0.0 } else { 1.0 }; 3]).collect();
+    let scaled = resize(&edge, (16, 16), (224, 224)).expect("fits");
+    assert!(scaled.iter().all(|v| (0.0..=1.0).contains(v)));
+}
+
+proptest! {
+    #[test]
+    fn any_picture_has_its_crops_within(
+        width in 0usize..6000,
+        height in 0usize..6000,
+        crops in 1..=MAX_CROPS,
+        sampling in 0usize..3,
+        seed: u64,
+        frame: u64,
+    ) {
+        let plan = CropPlan::new(crops, Sampling::ALL[sampling], seed).expect("valid");
+        let positions = plan.positions(width, height, frame);
+        prop_assert_eq!(positions.len(), crops);
+        for (left, top) in positions {
+            prop_assert!(left + CROP <= width.max(CROP) && top + CROP <= height.max(CROP));
+        }
+    }
+}
