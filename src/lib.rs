@@ -7,8 +7,10 @@ pub mod model;
 pub mod ops;
 pub mod pooling;
 mod random;
+pub mod scorer;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod weights_file;
 
 pub use error::{Error, Result};
+pub use scorer::{Options, Score, Scorer};

@@ -39,7 +39,9 @@ fn canonical(name: String, mut shape: Vec<usize>) -> Result<(String, Vec<usize>)
         if let Some(prefix) = name.strip_suffix(other) {
             if shape.len() == axes {
                 if shape[0] % 4 != 0 {
-                    return Err(format!("tensor `{name}` has shape {shape:?}, expected four directions in the first axis"));
+                    return Err(format!(
+                        "tensor `{name}` has shape {shape:?}, expected four directions in the first axis"
+                    ));
                 }
                 shape[0] /= 4;
                 shape.insert(0, 4);
@@ -124,9 +126,7 @@ pub fn style_prompt(file: WeightsFile, path: &Path, config: &Config) -> Result<S
 /// The network that metadata names, or that names and shapes of tensors show.
 fn describe(metadata: BTreeMap<String, String>, tensors: &BTreeMap<String, Tensor>) -> Result<Description> {
     let config = match (metadata.get("config"), metadata.get("model")) {
-        (Some(json), _) => {
-            serde_json::from_str(json).map_err(|e| Error::Input(format!("metadata `config`: {e}")))?
-        }
+        (Some(json), _) => serde_json::from_str(json).map_err(|e| Error::Input(format!("metadata `config`: {e}")))?,
         (None, Some(name)) => Config::named(name)?,
         (None, None) => infer(tensors)?,
     };

@@ -45,7 +45,8 @@ pub(super) fn load(path: &Path, settings: &Settings, optimizer: &mut AdamW) -> R
     let wrong = |message: String| Error::Weights { path: path.to_owned(), message };
     let mut file = weights_file::read(path)?;
     let text = file.metadata.get("position").ok_or_else(|| wrong("not a training checkpoint".into()))?;
-    let position: Position = serde_json::from_str(text).map_err(|e| wrong(format!("not a training checkpoint: {e}")))?;
+    let position: Position =
+        serde_json::from_str(text).map_err(|e| wrong(format!("not a training checkpoint: {e}")))?;
     if position.settings != *settings {
         return Err(wrong("belongs to a run with other settings; remove it, or use another --out".into()));
     }

@@ -162,7 +162,8 @@ fn last_number(name: &str) -> (&str, u64) {
 pub fn read_image(path: &Path) -> Result<RgbImage> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let reader = image::ImageReader::open(path).map_err(io)?.with_guessed_format().map_err(io)?;
-    let image = reader.decode().map_err(|e| Error::Input(format!("{}: not a readable picture: {e}", path.display())))?;
+    let image =
+        reader.decode().map_err(|e| Error::Input(format!("{}: not a readable picture: {e}", path.display())))?;
     Ok(image.into_rgb8())
 }
 
@@ -181,7 +182,10 @@ mod tests {
             (1..=10).map(|i| format!("a_{i}.jpg")).chain((1..=5).map(|i| format!("b{i}.jpg"))).collect();
         let labels = labels(&names.iter().map(String::as_str).collect::<Vec<_>>());
         let (training, validation) = labels.split(SplitBy::Ranges, 0.2, 0).unwrap();
-        assert_eq!(validation.iter().map(|&i| names[i].as_str()).collect::<Vec<_>>(), ["a_9.jpg", "a_10.jpg", "b5.jpg"]);
+        assert_eq!(
+            validation.iter().map(|&i| names[i].as_str()).collect::<Vec<_>>(),
+            ["a_9.jpg", "a_10.jpg", "b5.jpg"]
+        );
         assert_eq!(training.len() + validation.len(), 15);
     }
 

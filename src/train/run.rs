@@ -7,6 +7,7 @@ use super::dataset::Labels;
 use super::loss::{self, Targets, TeacherHead};
 use super::optimizer::AdamW;
 use super::settings::Settings;
+use crate::crops::{MEAN, STD};
 use crate::model::parameters::{Init, Loaded, Scope, Source, Trainable};
 use crate::model::{CROP, Config, QMamba};
 use crate::random::Random;
@@ -26,9 +27,6 @@ use std::time::Instant;
 const SHARD: usize = 8;
 /// Seconds between checkpoints.
 const CHECKPOINT_EVERY: f64 = 300.0;
-
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// What happens during a run, for those who watch.
 #[derive(Debug, Clone)]
@@ -157,7 +155,9 @@ fn teacher_features(path: &Path, rows: usize) -> Result<(usize, Vec<f32>)> {
     let tensor = file.tensors.remove("features").ok_or_else(|| wrong("has no tensor `features`".into()))?;
     match tensor.shape[..] {
         [n, size] if n == rows && size > 0 => Ok((size, tensor.values)),
-        ref shape => Err(wrong(format!("`features` has shape {shape:?}, expected one row for each of {rows} pictures"))),
+        ref shape => {
+            Err(wrong(format!("`features` has shape {shape:?}, expected one row for each of {rows} pictures")))
+        }
     }
 }
 
@@ -174,7 +174,7 @@ fn write_text(path: &Path, text: &str) -> Result<()> {
 /// 8-bit RGB to normalised values, (H, W, 3).
 fn normalised(image: &RgbImage, out: &mut Vec<f32>) {
     let table: [[f32; 256]; 3] =
-        std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / 255.0 - MEAN[c]) / DEVIATION[c]));
+        std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / 255.0 - MEAN[c]) / STD[c]));
     out.extend(image.as_raw().iter().enumerate().map(|(i, &v)| table[i % 3][v as usize]));
 }
 
@@ -365,7 +365,8 @@ impl Run<'_> {
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.pools.len()).build();
         let pool = pool.map_err(|e| Error::Input(format!("cannot start threads: {e}")))?;
-        let scores = pool.install(|| self.validation.par_iter().map(|(image, _)| score(image)).collect::<Result<Vec<_>>>());
+        let scores =
+            pool.install(|| self.validation.par_iter().map(|(image, _)| score(image)).collect::<Result<Vec<_>>>());
         let scores = scores?;
         let opinions: Vec<f64> = self.validation.iter().map(|(_, mos)| *mos).collect();
         Ok((srcc(&scores, &opinions), plcc(&scores, &opinions)))

@@ -18,7 +18,8 @@ impl FromStr for Phase {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::Input(format!("`{text}`: expected CROP:EPOCHS with a crop of 32 to 512, a multiple of 32"));
+        let wrong =
+            || Error::Input(format!("`{text}`: expected CROP:EPOCHS with a crop of 32 to 512, a multiple of 32"));
         let (crop, epochs) = text.split_once(':').ok_or_else(wrong)?;
         let (crop, epochs) = (crop.parse().map_err(|_| wrong())?, epochs.parse().map_err(|_| wrong())?);
         if crop % 32 != 0 || !(32..=512).contains(&crop) || epochs == 0 {

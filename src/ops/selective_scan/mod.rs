@@ -12,7 +12,7 @@
 //! where `dt (R)`, `B (N)`, `C (N)` are the token's projections in that direction. At a padding slot `x`, `dt`, `B` and `C`
 //! are zero: the state decays and no output is kept. (Paper, section 3.1; VMamba's `csms6s`.)
 //!
-//! [`reference`](self::reference) states this in plain `f64` loops, gradient included; it is the specification that the
+//! [`mod@reference`] states this in plain `f64` loops, gradient included; it is the specification that the
 //! tests hold the fast path against, and what runs for state sizes other than 1.
 
 mod cpu;

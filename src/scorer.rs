@@ -1,0 +1,274 @@
+//! Frames to scores: crops through the network, and what their results say together.
+
+use crate::crops::CropPlan;
+use crate::frame::Frame;
+use crate::model::load::{self, Description};
+use crate::model::{CROP, QMamba, StylePrompt};
+use crate::{Error, Result, weights_file};
+use candle_core::Tensor;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The model that is used where none is named.
+pub const DEFAULT_MODEL: &str = "qmamba-nano";
+/// What stands for no style prompt.
+pub const NO_STYLE_PROMPT: &str = "none";
+
+/// Weights that are part of the library, by name.
+const EMBEDDED: [(&str, &[u8]); 1] =
+    [(DEFAULT_MODEL, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/weights/qmamba-nano.safetensors")))];
+
+/// What a scorer is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Name of an embedded model, or a weights file.
+    pub model: String,
+    /// `none`, or a file with an adapter for the model.
+    pub style_prompt: String,
+    /// `auto`, `cpu` or `cuda:N`.
+    pub device: String,
+    /// Threads that score; 0 for one on each core.
+    pub threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { model: DEFAULT_MODEL.into(), style_prompt: NO_STYLE_PROMPT.into(), device: "auto".into(), threads: 0 }
+    }
+}
+
+/// The quality of one frame.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Score {
+    /// Mean over crops on the scale 0 (worst) to 100 (best).
+    pub score: f64,
+    /// Mean of the network's outputs, on the scale of its training's labels.
+    pub raw: f64,
+    /// Standard deviation of the crops' scores; 0 for one crop.
+    pub deviation: f64,
+    /// Half-width of the 95 % confidence interval of the mean over crops (Student's t); NaN for one crop, which shows no
+    /// spread.
+    pub confidence: f64,
+    /// Crops that were scored.
+    pub crops: usize,
+}
+
+/// A loaded model with its threads. Cloning shares both.
+#[derive(Clone)]
+pub struct Scorer {
+    model: Arc<QMamba>,
+    own_prompt: Option<Arc<StylePrompt>>,
+    prompt: Option<Arc<StylePrompt>>,
+    prompt_name: Arc<str>,
+    model_name: Arc<str>,
+    description: Arc<Description>,
+    threads: Arc<rayon::ThreadPool>,
+}
+
+impl std::fmt::Debug for Scorer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Scorer({}, {})", self.model_name, self.prompt_name)
+    }
+}
+
+/// Reads an embedded model or a file.
+///
+/// # Errors
+/// Neither; the message lists the embedded models.
+pub fn read_weights(model: &str) -> Result<weights_file::WeightsFile> {
+    if let Some((name, bytes)) = EMBEDDED.iter().find(|(name, _)| *name == model) {
+        return weights_file::parse(bytes, Path::new(name));
+    }
+    let path = Path::new(model);
+    if !path.exists() {
+        let names: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
+        let hint = match crate::model::Config::named(model) {
+            Ok(_) => "is a network without embedded weights: name a weights file for it".to_owned(),
+            Err(_) => format!("is neither an embedded model ({}) nor a file", names.join(", ")),
+        };
+        return Err(Error::Input(format!("model `{model}` {hint}")));
+    }
+    weights_file::read(path)
+}
+
+impl Scorer {
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// Unusable weights, a device that is not there.
+    pub fn open(options: &Options) -> Result<Self> {
+        check_device(&options.device)?;
+        let (model, own_prompt, description) = load::network(read_weights(&options.model)?, Path::new(&options.model))?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads) // 0: as many as there are cores
+            .thread_name(|i| format!("qmambaiqa-{i}"))
+            .build()
+            .map_err(|e| Error::Input(format!("cannot start {} threads: {e}", options.threads)))?;
+        let own_prompt = own_prompt.map(Arc::new);
+        let name = description.metadata.get("name").cloned();
+        let mut scorer = Self {
+            model: Arc::new(model),
+            prompt: own_prompt.clone(),
+            prompt_name: NO_STYLE_PROMPT.into(),
+            own_prompt,
+            model_name: name.unwrap_or_else(|| short_name(&options.model)).into(),
+            description: Arc::new(description),
+            threads: Arc::new(pool),
+        };
+        scorer.set_style_prompt(&options.style_prompt)?;
+        Ok(scorer)
+    }
+
+    /// Adapts the model from the next frame on: `none`, or a file. A model file with an adapter of its own uses that for
+    /// `none`.
+    ///
+    /// # Errors
+    /// The file is no adapter for this model; the one in use stays.
+    pub fn set_style_prompt(&mut self, style_prompt: &str) -> Result<()> {
+        if style_prompt.is_empty() || style_prompt == NO_STYLE_PROMPT {
+            let own = self.own_prompt.is_some();
+            (self.prompt, self.prompt_name) =
+                (self.own_prompt.clone(), if own { "embedded" } else { NO_STYLE_PROMPT }.into());
+            return Ok(());
+        }
+        let path = Path::new(style_prompt);
+        if !path.exists() {
+            let message = format!("style prompt `{style_prompt}` is neither `{NO_STYLE_PROMPT}` nor a file");
+            return Err(Error::Input(message));
+        }
+        let prompt = load::style_prompt(weights_file::read(path)?, path, self.model.config())?;
+        (self.prompt, self.prompt_name) = (Some(Arc::new(prompt)), short_name(style_prompt).into());
+        Ok(())
+    }
+
+    /// The embedded model's name, or the weights file's name.
+    pub fn model_name(&self) -> &str {
+        &self.model_name
+    }
+
+    /// `none`, or the name of the adapter in use.
+    pub fn style_prompt_name(&self) -> &str {
+        &self.prompt_name
+    }
+
+    /// What the weights say of themselves.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// The device that scores, in words.
+    pub fn device(&self) -> String {
+        format!("cpu, {} threads", self.threads.current_num_threads())
+    }
+
+    /// Scores a frame, the `index`-th of its stream (random crops depend on it).
+    ///
+    /// # Errors
+    /// A frame that no crop can be taken from, or a result that is not finite.
+    pub fn score(&self, frame: &Frame, plan: &CropPlan, index: u64) -> Result<Score> {
+        self.threads.install(|| self.score_crops(&plan.sample(frame, index)?))
+    }
+
+    /// Scores normalised crops, `(N, 224, 224, 3)`, by [`Frame`]s' way: see [`score`](Self::score).
+    ///
+    /// # Errors
+    /// As [`score`](Self::score).
+    pub fn score_crops(&self, crops: &[f32]) -> Result<Score> {
+        // Crop by crop: what one crop gets can then not depend on those beside it, and its activations stay in cache.
+        let one = |crop: &[f32]| -> Result<f64> {
+            let crop = Tensor::from_slice(crop, (1, CROP, CROP, 3), &candle_core::Device::Cpu)?;
+            let output = self.model.forward(&crop, self.prompt.as_deref())?;
+            let raw = output.score.to_vec1::<f32>()?;
+            match raw.as_slice() {
+                &[raw] if raw.is_finite() => Ok(f64::from(raw)),
+                _ => Err(Error::Input(format!(
+                    "model {} gives {raw:?} for this frame, no finite score",
+                    self.model_name
+                ))),
+            }
+        };
+        let raws =
+            self.threads.install(|| crops.par_chunks_exact(CROP * CROP * 3).map(one).collect::<Result<Vec<_>>>())?;
+        Ok(self.summarise(&raws))
+    }
+
+    fn summarise(&self, raws: &[f64]) -> Score {
+        let (low, high) = self.description.range.unwrap_or((0.0, 1.0));
+        let n = raws.len() as f64;
+        let raw = raws.iter().sum::<f64>() / n;
+        let score = (100.0 * (raw - low) / (high - low)).clamp(0.0, 100.0);
+        let (mut deviation, mut confidence) = (0.0, f64::NAN);
+        if raws.len() > 1 {
+            let variance = raws.iter().map(|r| (r - raw).powi(2)).sum::<f64>() / (n - 1.0);
+            deviation = 100.0 * variance.sqrt() / (high - low).abs();
+            confidence = student_t(raws.len() - 1) * deviation / n.sqrt();
+        }
+        Score { score, raw, deviation, confidence, crops: raws.len() }
+    }
+}
+
+/// The file's name without folders and ending; an embedded model's name as it is.
+fn short_name(name: &str) -> String {
+    Path::new(name).file_stem().map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// Whether a device can be had.
+fn check_device(device: &str) -> Result<()> {
+    match device {
+        "auto" | "cpu" => Ok(()),
+        cuda if cuda
+            .strip_prefix("cuda")
+            .is_some_and(|n| n.is_empty() || n.strip_prefix(':').is_some_and(|n| n.parse::<u16>().is_ok())) =>
+        {
+            Err(Error::Input(format!("device `{device}`: this build has no CUDA; use `cpu` or `auto`")))
+        }
+        _ => Err(Error::Input(format!("unknown device `{device}`; known are auto, cpu, cuda:N"))),
+    }
+}
+
+/// The 0.975 quantile of Student's t distribution.
+fn student_t(freedom: usize) -> f64 {
+    const SMALL: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
+    match freedom {
+        0 => f64::NAN,
+        1..=10 => SMALL[freedom - 1],
+        // Cornish and Fisher's expansion around the normal quantile; within 0.001 from 11 on.
+        _ => {
+            let (z, n) = (1.959_964f64, freedom as f64);
+            let (z3, z5) = (z.powi(3), z.powi(5));
+            z + (z3 + z) / (4.0 * n) + (5.0 * z5 + 16.0 * z3 + 3.0 * z) / (96.0 * n * n)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_tables() {
+        for (freedom, expected) in [(1, 12.706), (10, 2.228), (11, 2.201), (20, 2.086), (63, 1.998)] {
+            assert!((student_t(freedom) - expected).abs() < 1e-3, "{freedom}");
+        }
+    }
+
+    #[test]
+    fn devices() {
+        assert!(check_device("auto").is_ok() && check_device("cpu").is_ok());
+        assert!(check_device("cuda:0").unwrap_err().to_string().contains("no CUDA"));
+        assert!(check_device("tpu").unwrap_err().to_string().contains("known are"));
+    }
+
+    #[test]
+    fn unknown_models_and_prompts_are_named() {
+        let open = |model: &str, prompt: &str| {
+            let options = Options { model: model.into(), style_prompt: prompt.into(), ..Options::default() };
+            Scorer::open(&options).unwrap_err().to_string()
+        };
+        assert!(open("qmamba-zero", "none").contains("qmamba-nano"));
+        assert!(open("qmamba-t", "none").contains("name a weights file"));
+        assert!(open(DEFAULT_MODEL, "nowhere.safetensors").contains("nowhere"));
+    }
+}
