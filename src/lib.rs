@@ -5,6 +5,8 @@ mod error;
 pub mod frame;
 pub mod model;
 pub mod ops;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 pub mod pooling;
 mod random;
 pub mod scorer;

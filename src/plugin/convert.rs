@@ -1,0 +1,73 @@
+//! GStreamer's video frames as the scorer's.
+
+use crate::frame::{ChromaSite, Colour, Frame, Matrix, PixelFormat, Plane, Position, Range};
+use crate::{Error, Result};
+use gstreamer_video as gst_video;
+use gstreamer_video::prelude::*;
+
+/// The formats that the element takes.
+pub(super) fn formats() -> Vec<gst_video::VideoFormat> {
+    let known = PixelFormat::ALL.iter().map(|format| gst_video::VideoFormat::from_string(format.name()));
+    known.filter(|format| *format != gst_video::VideoFormat::Unknown).collect()
+}
+
+/// The colour that caps describe. GStreamer fills in its defaults by picture size where caps say nothing.
+pub(super) fn colour(info: &gst_video::VideoInfo) -> Colour {
+    use gst_video::{VideoColorMatrix as M, VideoColorRange as R};
+    let colorimetry = info.colorimetry();
+    let matrix = match colorimetry.matrix() {
+        M::Rgb => Matrix::Rgb,
+        M::Fcc => Matrix::Fcc,
+        M::Bt709 => Matrix::Bt709,
+        M::Bt601 => Matrix::Bt601,
+        M::Smpte240m => Matrix::Smpte240m,
+        M::Bt2020 => Matrix::Bt2020,
+        // Unknown: by size, as GStreamer itself assumes.
+        _ if info.height() > 576 => Matrix::Bt709,
+        _ => Matrix::Bt601,
+    };
+    let rgb = info.format_info().is_rgb();
+    let range = match colorimetry.range() {
+        R::Range0_255 => Range::Full,
+        R::Range16_235 => Range::Limited,
+        _ if rgb => Range::Full,
+        _ => Range::Limited,
+    };
+    let site = info.chroma_site();
+    let position = |cosited| if cosited { Position::Cosited } else { Position::Centred };
+    let siting = if site.is_empty() {
+        ChromaSite::MPEG2 // unknown: what nearly all video has
+    } else {
+        ChromaSite {
+            horizontal: position(site.contains(gst_video::VideoChromaSite::H_COSITED)),
+            vertical: position(site.contains(gst_video::VideoChromaSite::V_COSITED)),
+        }
+    };
+    Colour::new(if rgb { Matrix::Rgb } else { matrix }, range, siting)
+}
+
+/// A mapped frame as the scorer's, with the part that a crop meta leaves.
+pub(super) fn frame<'a>(
+    mapped: &'a gst_video::VideoFrameRef<&'a gstreamer::BufferRef>,
+    info: &gst_video::VideoInfo,
+) -> Result<Frame<'a>> {
+    let format = PixelFormat::from_name(mapped.format().to_str().as_str())?;
+    let strides = mapped.plane_stride();
+    let planes = (0..format.planes() as u32).map(|i| {
+        let data = mapped.plane_data(i).map_err(|e| Error::Input(format!("plane {i}: {e}")))?;
+        let stride = strides.get(i as usize).and_then(|&stride| usize::try_from(stride).ok());
+        let stride = stride.ok_or_else(|| Error::Input(format!("plane {i} has no positive stride")))?;
+        Ok(Plane::new(data, stride))
+    });
+    let planes = planes.collect::<Result<Vec<_>>>()?;
+    let (width, height) = (mapped.width() as usize, mapped.height() as usize);
+    let interlaced = mapped.is_interlaced();
+    let frame = Frame::new(format, width, height, &planes, colour(info))?.interlaced(interlaced);
+    match mapped.buffer().meta::<gst_video::VideoCropMeta>() {
+        None => Ok(frame),
+        Some(crop) => {
+            let (x, y, w, h) = crop.rect();
+            frame.with_crop(x as usize, y as usize, w as usize, h as usize)
+        }
+    }
+}

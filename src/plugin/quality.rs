@@ -1,0 +1,105 @@
+//! The quality that a buffer carries.
+
+use crate::scorer::Score;
+use gstreamer as gst;
+
+/// Name of the custom meta.
+pub const META_NAME: &str = "GstQMambaIqaMeta";
+
+/// What the meta of a buffer says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrameQuality {
+    /// 0 (worst) to 100 (best).
+    pub score: f64,
+    /// The network's output, mean over crops.
+    pub raw: f64,
+    /// Standard deviation over crops, on the scale of `score`.
+    pub deviation: f64,
+    /// Half-width of the 95 % confidence interval of `score` over crops; NaN for one crop.
+    pub confidence: f64,
+    /// Crops scored.
+    pub crops: u32,
+    /// Name of the model.
+    pub model: String,
+    /// Name of the adapter, or `none`.
+    pub style_prompt: String,
+    /// Number of the frame that was scored, from 0 at the start of the stream.
+    pub frame: u64,
+    /// Whether the score is that of an earlier frame, repeated because of the property `hold`.
+    pub held: bool,
+}
+
+impl FrameQuality {
+    pub(super) fn new(score: Score, model: &str, style_prompt: &str, frame: u64) -> Self {
+        Self {
+            score: score.score,
+            raw: score.raw,
+            deviation: score.deviation,
+            confidence: score.confidence,
+            crops: score.crops as u32,
+            model: model.to_owned(),
+            style_prompt: style_prompt.to_owned(),
+            frame,
+            held: false,
+        }
+    }
+
+    /// Makes the meta known to GStreamer, once for the process.
+    pub(super) fn register() {
+        if !gst::meta::CustomMeta::is_registered(META_NAME) {
+            gst::meta::CustomMeta::register(META_NAME, &[]); // no tags: kept whatever happens to the pixels
+        }
+    }
+
+    /// The quality that a buffer carries; none where it was not scored.
+    pub fn from_buffer(buffer: &gst::BufferRef) -> Option<Self> {
+        if !gst::meta::CustomMeta::is_registered(META_NAME) {
+            return None;
+        }
+        let meta = gst::meta::CustomMeta::from_buffer(buffer, META_NAME).ok()?;
+        Self::from_structure(meta.structure())
+    }
+
+    /// Attaches the quality to a buffer, in place of one that it carries already.
+    ///
+    /// # Errors
+    /// GStreamer refuses.
+    pub fn attach(&self, buffer: &mut gst::BufferRef) -> Result<(), glib::BoolError> {
+        Self::register();
+        if let Ok(mut meta) = gst::meta::CustomMeta::from_mut_buffer(buffer, META_NAME) {
+            self.write(meta.mut_structure());
+            return Ok(());
+        }
+        let mut meta = gst::meta::CustomMeta::add(buffer, META_NAME)?;
+        self.write(meta.mut_structure());
+        Ok(())
+    }
+
+    /// Sets the fields of a structure, those of the meta and of the frame message.
+    pub(super) fn write(&self, structure: &mut gst::StructureRef) {
+        structure.set("score", self.score);
+        structure.set("raw", self.raw);
+        structure.set("deviation", self.deviation);
+        structure.set("confidence", self.confidence);
+        structure.set("crops", self.crops);
+        structure.set("model", &self.model);
+        structure.set("style-prompt", &self.style_prompt);
+        structure.set("frame", self.frame);
+        structure.set("held", self.held);
+    }
+
+    /// Reads the fields that [`attach`](Self::attach) sets; none where one is missing.
+    pub fn from_structure(structure: &gst::StructureRef) -> Option<Self> {
+        Some(Self {
+            score: structure.get("score").ok()?,
+            raw: structure.get("raw").ok()?,
+            deviation: structure.get("deviation").ok()?,
+            confidence: structure.get("confidence").ok()?,
+            crops: structure.get("crops").ok()?,
+            model: structure.get("model").ok()?,
+            style_prompt: structure.get("style-prompt").ok()?,
+            frame: structure.get("frame").ok()?,
+            held: structure.get("held").ok()?,
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! The messages on the bus. Field names and types are those of GStreamer's `vmaf` element where it has them.
+
+use super::quality::FrameQuality;
+use crate::pooling::Statistics;
+use gstreamer as gst;
+
+/// Name of the messages' structure.
+pub const MESSAGE_NAME: &str = "qmambaiqa";
+
+/// When the frame is shown, or the last one was; in nanoseconds, `u64::MAX` (`GST_CLOCK_TIME_NONE`) where unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// The buffer's timestamp.
+    pub timestamp: u64,
+    /// Position in the stream.
+    pub stream_time: u64,
+    /// Time since the pipeline plays.
+    pub running_time: u64,
+    /// The buffer's duration.
+    pub duration: u64,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { timestamp: u64::MAX, stream_time: u64::MAX, running_time: u64::MAX, duration: u64::MAX }
+    }
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// A frame was scored (`type` = `frame`; `index` is its number).
+    Frame {
+        /// When.
+        times: Times,
+        /// Its quality.
+        quality: FrameQuality,
+    },
+    /// The stream ended (`type` = `pooled`; `score` is the mean).
+    Pooled {
+        /// When the last frame was shown.
+        times: Times,
+        /// Over all scored frames.
+        statistics: Statistics,
+    },
+}
+
+impl Report {
+    /// The message's structure.
+    pub fn to_structure(&self) -> gst::Structure {
+        let mut structure = gst::Structure::new_empty(MESSAGE_NAME);
+        let (Self::Frame { times, .. } | Self::Pooled { times, .. }) = self;
+        structure.set("timestamp", times.timestamp);
+        structure.set("stream-time", times.stream_time);
+        structure.set("running-time", times.running_time);
+        structure.set("duration", times.duration);
+        match self {
+            Self::Frame { quality, .. } => {
+                quality.write(&mut structure);
+                structure.set("type", "frame");
+                structure.set("index", i32::try_from(quality.frame).unwrap_or(i32::MAX));
+            }
+            Self::Pooled { statistics, .. } => {
+                structure.set("score", statistics.mean);
+                structure.set("type", "pooled");
+                write_statistics(statistics, &mut structure);
+            }
+        }
+        structure
+    }
+
+    /// Reads a message's structure; none where it is another's.
+    pub fn from_structure(structure: &gst::StructureRef) -> Option<Self> {
+        if structure.name() != MESSAGE_NAME {
+            return None;
+        }
+        let time = |name| structure.get(name).ok();
+        let times = Times {
+            timestamp: time("timestamp")?,
+            stream_time: time("stream-time")?,
+            running_time: time("running-time")?,
+            duration: time("duration")?,
+        };
+        match structure.get::<&str>("type").ok()? {
+            "frame" => Some(Self::Frame { times, quality: FrameQuality::from_structure(structure)? }),
+            "pooled" => Some(Self::Pooled { times, statistics: read_statistics(structure)? }),
+            _ => None,
+        }
+    }
+
+    /// Reads a bus message; none where it is another element's or of another kind.
+    pub fn from_message(message: &gst::MessageRef) -> Option<Self> {
+        match message.view() {
+            gst::MessageView::Element(element) => Self::from_structure(element.structure()?),
+            _ => None,
+        }
+    }
+}
+
+/// Sets the statistics' fields.
+pub(super) fn write_statistics(statistics: &Statistics, structure: &mut gst::StructureRef) {
+    let Statistics { frames, mean, harmonic_mean, min, p1, p5, p10, p50 } = *statistics;
+    structure.set("frames", frames);
+    let values = [("mean", mean), ("harmonic-mean", harmonic_mean), ("min", min)];
+    for (name, value) in values.into_iter().chain([("p1", p1), ("p5", p5), ("p10", p10), ("p50", p50)]) {
+        structure.set(name, value);
+    }
+}
+
+/// Reads what [`write_statistics`] sets.
+fn read_statistics(structure: &gst::StructureRef) -> Option<Statistics> {
+    let value = |name| structure.get::<f64>(name).ok();
+    Some(Statistics {
+        frames: structure.get("frames").ok()?,
+        mean: value("mean")?,
+        harmonic_mean: value("harmonic-mean")?,
+        min: value("min")?,
+        p1: value("p1")?,
+        p5: value("p5")?,
+        p10: value("p10")?,
+        p50: value("p50")?,
+    })
+}
