@@ -307,12 +307,12 @@ impl BaseTransformImpl for QMambaIqa {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = self.settings.lock().clone();
         let scorer = Scorer::open(&settings.options)
-            .map_err(|e| gst::error_msg!(gst::ResourceError::OpenRead, ["cannot load the model: {e}"]))?;
+            .map_err(|e| gst::error_msg!(gst::ResourceError::OpenRead, ("cannot load the model: {e}")))?;
         if scorer.description().range.is_none() {
             gst::element_imp_warning!(
                 self,
                 gst::LibraryError::Settings,
-                ["model {} names no range of its output: 0 to 1 is assumed", scorer.model_name()]
+                ("model {} names no range of its output: 0 to 1 is assumed", scorer.model_name())
             );
         }
         gst::info!(CAT, imp = self, "model {} on {}", scorer.model_name(), scorer.device());
@@ -380,13 +380,13 @@ impl BaseTransformImpl for QMambaIqa {
                 gst::element_imp_warning!(
                     self,
                     gst::StreamError::Format,
-                    ["interlaced video is scored as it is, combing included: put `deinterlace` in front"]
+                    ("interlaced video is scored as it is, combing included: put `deinterlace` in front")
                 );
             }
             (scorer.clone(), info.clone(), frame)
         };
         let quality = self.score(&scorer, &info, &settings, buffer, frame).map_err(|e| {
-            gst::element_imp_error!(self, gst::StreamError::Failed, ["frame {frame} cannot be scored: {e}"]);
+            gst::element_imp_error!(self, gst::StreamError::Failed, ("frame {frame} cannot be scored: {e}"));
             gst::FlowError::Error
         })?;
         attach(self, &quality, buffer)?;
@@ -425,7 +425,7 @@ fn is_due(stream: &mut Stream, times: &Times, interval: u64) -> bool {
 
 fn attach(imp: &QMambaIqa, quality: &FrameQuality, buffer: &mut gst::BufferRef) -> Result<(), gst::FlowError> {
     quality.attach(buffer).map_err(|e| {
-        gst::element_imp_error!(imp, gst::CoreError::Failed, ["cannot attach the score to the buffer: {e}"]);
+        gst::element_imp_error!(imp, gst::CoreError::Failed, ("cannot attach the score to the buffer: {e}"));
         gst::FlowError::Error
     })
 }
@@ -497,7 +497,7 @@ impl QMambaIqa {
                 }
             }
             Err(e) => {
-                gst::element_imp_warning!(self, gst::LibraryError::Settings, ["the style prompt stays as it was: {e}"]);
+                gst::element_imp_warning!(self, gst::LibraryError::Settings, ("the style prompt stays as it was: {e}"));
             }
         }
     }
