@@ -65,7 +65,7 @@ impl Config {
         if self.depths.iter().any(|&d| d == 0 || d > MAX_DEPTH) {
             return wrong("each of depths", MAX_DEPTH);
         }
-        if self.width < 2 || self.width % 2 != 0 || self.width > MAX_WIDTH {
+        if self.width < 2 || !self.width.is_multiple_of(2) || self.width > MAX_WIDTH {
             return wrong("width must be even and", MAX_WIDTH);
         }
         if self.windows.is_some_and(|w| w.iter().any(|&w| w == 0 || w > MAX_WINDOW)) {

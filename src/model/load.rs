@@ -38,7 +38,7 @@ fn canonical(name: String, mut shape: Vec<usize>) -> Result<(String, Vec<usize>)
     for (other, ours, axes) in spellings {
         if let Some(prefix) = name.strip_suffix(other) {
             if shape.len() == axes {
-                if shape[0] % 4 != 0 {
+                if !shape[0].is_multiple_of(4) {
                     return Err(format!(
                         "tensor `{name}` has shape {shape:?}, expected four directions in the first axis"
                     ));

@@ -33,7 +33,7 @@ fn activations() {
         }
     }
     let x = (Noise(3).tensor(&[5, 33], Fill::Noise) * 4.0).unwrap();
-    check_gradient("gelu", &[x.clone()], |t| gelu(&t[0]));
+    check_gradient("gelu", std::slice::from_ref(&x), |t| gelu(&t[0]));
     check_gradient("silu", &[x], |t| silu(&t[0]));
 }
 
@@ -234,7 +234,7 @@ fn pooling_and_gates() {
         check_values(&name, &mean_tokens(&y).unwrap(), &values(&y.mean(2).unwrap()), 1e-6);
         let merged = y.broadcast_mul(&gate.unsqueeze(2).unwrap()).unwrap().sum(1).unwrap();
         check_values(&name, &gated_merge(&y, &gate).unwrap(), &values(&merged), 1e-6);
-        check_gradient(&format!("mean_tokens {name}"), &[y.clone()], |t| mean_tokens(&t[0]));
+        check_gradient(&format!("mean_tokens {name}"), std::slice::from_ref(&y), |t| mean_tokens(&t[0]));
         check_gradient(&format!("gated_merge {name}"), &[y, gate], |t| gated_merge(&t[0], &t[1]));
     }
 }
