@@ -32,6 +32,7 @@ impl Random {
     }
 
     /// Fisher-Yates.
+    #[cfg(feature = "train")]
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i + 1));

@@ -11,8 +11,7 @@ use crate::frame::Frame;
 use crate::{Error, Result};
 use rayon::prelude::*;
 
-/// Side of a crop in pixels.
-pub const CROP: usize = 224;
+pub use crate::model::CROP;
 /// Most crops of one frame.
 pub const MAX_CROPS: usize = 64;
 

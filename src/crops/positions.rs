@@ -1,5 +1,7 @@
 //! Where crops lie. All positions are (left, top); `room` is what a side has over [`CROP`].
 
+use crate::random::Random;
+
 use super::CROP;
 
 /// An even cover by `crops` crops: rows of equal or nearly equal numbers of crops, as many rows as come nearest to equal
@@ -64,20 +66,6 @@ pub(super) fn center(room: (usize, usize), crops: usize) -> Vec<(usize, usize)> 
 
 /// Uniform and independent; a function of `seed`, `frame` and the crop's number alone.
 pub(super) fn random(room: (usize, usize), crops: usize, seed: u64, frame: u64) -> Vec<(usize, usize)> {
-    let key = mix(mix(seed.wrapping_add(GOLDEN)) ^ frame);
-    let draw = |counter: usize, room: usize| {
-        let bits = mix(key.wrapping_add(GOLDEN.wrapping_mul(counter as u64 + 1)));
-        // The high half of the product is uniform over 0..=room, to 2^-64 (room + 1).
-        ((u128::from(bits) * (room as u128 + 1)) >> 64) as usize
-    };
-    (0..crops).map(|i| (draw(2 * i, room.0), draw(2 * i + 1, room.1))).collect()
-}
-
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// The finaliser of splitmix64.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    let mut random = Random::new(seed, frame);
+    (0..crops).map(|_| (random.below(room.0 + 1), random.below(room.1 + 1))).collect()
 }
