@@ -106,7 +106,10 @@ fn y4m_from_file_and_standard_input_by_any_number_of_threads() {
     let lines = json(&from_file);
     assert_eq!((lines.len(), &lines[2]["time"], &lines[3]["summary"]["frames"]), (4, &0.08.into(), &3.into()));
     let sparse = good(dir.path(), &["score", "a.bin", "--format", "json", "--interval", "0.08"], b"");
-    assert_eq!(json(&sparse).iter().map(|l| l["frame"].clone()).collect::<Vec<_>>()[..2], [0.into(), 2.into()]);
+    assert_eq!(
+        json(&sparse).iter().map(|l| l["frame"].clone()).collect::<Vec<_>>()[..2],
+        [Value::from(0), Value::from(2)]
+    );
 }
 
 #[test]
