@@ -1,6 +1,13 @@
 //! `qmambaiqa`: scores, inspects, converts, trains and evaluates from the command line.
 
+mod common;
+mod convert;
+mod evaluate;
+mod inspect;
+mod score;
+mod source;
 mod train;
+mod video;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -15,17 +22,27 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Train(train::Args),
+    Score(score::Args),
+    Inspect(inspect::Args),
+    Convert(convert::Args),
+    Evaluate(evaluate::Args),
+    Train(Box<train::Args>),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Train(args) => train::run(args),
+        Command::Score(args) => score::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Train(args) => train::run(*args).map(|()| true),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE, // what failed has been said
+        Err(error) if common::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("qmambaiqa: {error:#}");
+            common::complain(&error);
             ExitCode::FAILURE
         }
     }

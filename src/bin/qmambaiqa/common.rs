@@ -1,0 +1,120 @@
+//! What the subcommands share: the settings of a scorer, output lines, errors.
+
+use anyhow::{Result, bail};
+use clap::{Args as ClapArgs, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use qmambaiqa::crops::CropPlan;
+use qmambaiqa::{Options, Scorer};
+use std::io::{self, IsTerminal, Write};
+
+/// Far more threads than help.
+const MAX_THREADS: usize = 1024;
+
+/// The settings of a scorer.
+#[derive(ClapArgs)]
+pub struct ScorerArgs {
+    /// Embedded model (qmamba-nano) or weights file (safetensors, PyTorch)
+    #[arg(long, default_value = qmambaiqa::scorer::DEFAULT_MODEL)]
+    pub model: String,
+    /// Style prompt that adapts the model: a weights file, or none
+    #[arg(long, default_value = qmambaiqa::scorer::NO_STYLE_PROMPT)]
+    pub style_prompt: String,
+    /// Crops of 224x224 scored in each frame, 1 to 64
+    #[arg(long, default_value_t = 4)]
+    pub crops: usize,
+    /// How crops are placed: grid, random, center
+    #[arg(long, default_value = "grid")]
+    pub sampling: String,
+    /// Seed of random crops
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Device that scores: auto, cpu, cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Threads (0: one for each core); scores do not depend on it
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}
+
+impl ScorerArgs {
+    pub fn plan(&self) -> Result<CropPlan> {
+        Ok(CropPlan::new(self.crops, self.sampling.parse()?, self.seed)?)
+    }
+
+    pub fn options(&self) -> Result<Options> {
+        if self.threads > MAX_THREADS {
+            bail!("{} threads; 0 to {MAX_THREADS} are possible", self.threads);
+        }
+        Ok(Options {
+            model: self.model.clone(),
+            style_prompt: self.style_prompt.clone(),
+            device: self.device.clone(),
+            threads: self.threads,
+        })
+    }
+
+    /// The scorer, after a warning where its weights do not say what their outputs mean.
+    pub fn open(&self) -> Result<Scorer> {
+        let scorer = Scorer::open(&self.options()?)?;
+        if scorer.description().range.is_none() {
+            eprintln!(
+                "qmambaiqa: warning: the weights of {} name no range of their outputs; 0 to 1 is assumed",
+                self.model
+            );
+        }
+        Ok(scorer)
+    }
+}
+
+/// How results without frames are printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+/// Standard output was closed by its reader, who has had enough.
+#[derive(Debug)]
+struct Closed;
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("standard output is closed")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// Writes and flushes a line.
+pub fn line(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
+        Err(e) => bail!("standard output: {e}"),
+    }
+}
+
+pub fn is_closed(error: &anyhow::Error) -> bool {
+    error.is::<Closed>()
+}
+
+/// An error, on one line.
+pub fn complain(error: &anyhow::Error) {
+    let text: Vec<String> = format!("{error:#}").lines().map(|l| l.trim().to_owned()).collect();
+    eprintln!("qmambaiqa: {}", text.join(" "));
+}
+
+/// A bar on standard error where that is a terminal and there is more than one thing to do.
+pub fn bar(count: usize) -> ProgressBar {
+    if count < 2 || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(count as u64);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {elapsed} left {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}

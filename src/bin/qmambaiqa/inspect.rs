@@ -1,0 +1,86 @@
+//! `qmambaiqa inspect`
+
+use crate::common::{Format, line};
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use qmambaiqa::model::parameters::{Scope, Shapes};
+use qmambaiqa::model::{Config, QMamba, StylePrompt, load};
+use qmambaiqa::scorer::{DEFAULT_MODEL, read_weights};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Show what a model is: its size, its configuration, and what its weights say of themselves.
+///
+/// A weights file is read and checked in full.
+#[derive(ClapArgs)]
+pub struct Args {
+    /// Name of a model, or a weights file
+    model: String,
+    /// Form of the output
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: Option<String>,
+    parameters: usize,
+    macs: u64,
+    depths: [usize; 4],
+    width: usize,
+    windows: Option<[usize; 4]>,
+    style_prompt_parameters: usize,
+    range: Option<(f64, f64)>,
+    metadata: BTreeMap<String, String>,
+    weights: Option<String>,
+}
+
+/// Values of a network (backbone and head), and of a style prompt for it.
+fn parameters(config: &Config) -> Result<(usize, usize)> {
+    let (mut network, mut prompt) = (Shapes::default(), Shapes::default());
+    QMamba::new(Scope::new(&mut network), config)?;
+    StylePrompt::new(Scope::new(&mut prompt), config)?;
+    Ok((network.parameters(), prompt.parameters()))
+}
+
+pub fn run(args: &Args) -> Result<bool> {
+    let name = args.model.as_str();
+    let bare = Config::named(name).ok().filter(|_| name != DEFAULT_MODEL && !Path::new(name).exists());
+    let (model, config, range, metadata, weights) = match bare {
+        Some(config) => (Some(name.to_owned()), config, None, BTreeMap::new(), None),
+        None => {
+            let (_, _, about) = load::network(read_weights(name)?, Path::new(name))?;
+            let weights = if name == DEFAULT_MODEL { "embedded" } else { name };
+            (about.name, about.config, about.range, about.metadata, Some(weights.to_owned()))
+        }
+    };
+    let (parameters, style_prompt_parameters) = parameters(&config)?;
+    let macs = config.macs();
+    let Config { depths, width, windows } = config;
+    let report =
+        Report { model, parameters, macs, depths, width, windows, style_prompt_parameters, range, metadata, weights };
+    match args.format {
+        Format::Json => line(&serde_json::to_string(&report)?)?,
+        Format::Table => table(&report)?,
+    }
+    Ok(true)
+}
+
+fn table(report: &Report) -> Result<()> {
+    let numbers = |all: &[usize]| all.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
+    let row = |name: &str, value: &str| line(&format!("{name:14}  {value}"));
+    row("model", report.model.as_deref().unwrap_or("-"))?;
+    row("weights", report.weights.as_deref().unwrap_or("-"))?;
+    row("parameters", &report.parameters.to_string())?;
+    row("style prompt", &format!("{} parameters", report.style_prompt_parameters))?;
+    row("multiply-adds", &format!("{:.3} G for a crop of 224x224", report.macs as f64 / 1e9))?;
+    row("depths", &numbers(&report.depths))?;
+    row("width", &report.width.to_string())?;
+    row("scan", &report.windows.map_or("cross".into(), |w| format!("local, windows {}", numbers(&w))))?;
+    row("range", &report.range.map_or("-".into(), |(low, high)| format!("{low} to {high}")))?;
+    for (name, value) in &report.metadata {
+        row(name, value)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! `qmambaiqa score`
+
+use crate::common::{self, ScorerArgs, line};
+use crate::source::{self, Kind};
+use crate::video;
+use anyhow::{Context, Result, bail};
+use clap::{Args as ClapArgs, ValueEnum};
+use qmambaiqa::crops::CropPlan;
+use qmambaiqa::pooling::{Pool, Statistics};
+use qmambaiqa::train::dataset::read_image;
+use qmambaiqa::{Options, Score, Scorer};
+use serde::Serialize;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Score pictures, videos and Y4M streams: 0 (worst) to 100 (best) for each frame, then a summary of each video.
+///
+/// Pictures (PNG, JPEG, WebP, BMP) and Y4M are told by content, whatever their names; any other file is decoded as a
+/// video. `ffmpeg -i film.mkv -f yuv4mpegpipe - | qmambaiqa score -` scores a stream.
+#[derive(ClapArgs)]
+pub struct Args {
+    /// Pictures and videos; `-` is a Y4M stream on standard input
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    scorer: ScorerArgs,
+    /// Seconds between scored frames of a video (0: every frame)
+    #[arg(long, default_value_t = 0.0)]
+    interval: f64,
+    /// Form of the output; JSON is one object a line
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// One object a line: frames, and a summary of each source
+    Json,
+    /// Frames alone
+    Csv,
+}
+
+/// One frame's line.
+#[derive(Serialize)]
+struct Line<'a> {
+    source: &'a str,
+    frame: u64,
+    time: Option<f64>,
+    score: f64,
+    raw: f64,
+    deviation: f64,
+    confidence: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    source: &'a str,
+    summary: Statistics,
+}
+
+struct Job<'a> {
+    scorer: &'a Scorer,
+    options: &'a Options,
+    plan: CropPlan,
+    interval: Duration,
+    output: Output,
+}
+
+pub fn run(args: &Args) -> Result<bool> {
+    let Ok(interval) = Duration::try_from_secs_f64(args.interval) else {
+        bail!("interval {} is not a number of seconds from 0 on", args.interval);
+    };
+    let plan = args.scorer.plan()?;
+    let options = args.scorer.options()?;
+    let scorer = args.scorer.open()?;
+    let width = args.paths.iter().map(|p| p.to_string_lossy().chars().count()).max().unwrap_or(0).max(6);
+    let output = Output { format: args.format, width };
+    let job = Job { scorer: &scorer, options: &options, plan, interval, output };
+    let bar = common::bar(args.paths.len());
+    let mut header = false;
+    let mut good = true;
+    for path in &args.paths {
+        let result = bar.suspend(|| {
+            if !header {
+                job.output.header()?;
+                header = true;
+            }
+            job.source(path)
+        });
+        match result {
+            Err(error) if common::is_closed(&error) => return Err(error),
+            Err(error) => {
+                good = false;
+                bar.suspend(|| common::complain(&error));
+            }
+            Ok(()) => {}
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(good)
+}
+
+impl Job<'_> {
+    fn source(&self, path: &Path) -> Result<()> {
+        let name = path.to_string_lossy();
+        let mut pool = Pool::new(None);
+        let mut each = |frame: u64, time: Option<f64>, score: Score| -> Result<()> {
+            pool.push(time.and_then(|t| Duration::try_from_secs_f64(t).ok()), score.score);
+            self.output.frame(&Line {
+                source: &name,
+                frame,
+                time,
+                score: score.score,
+                raw: score.raw,
+                deviation: score.deviation,
+                confidence: score.confidence.is_finite().then_some(score.confidence),
+            })
+        };
+        let stdin = name == "-";
+        let kind = if stdin { Kind::Y4m } else { source::kind(path)? };
+        match kind {
+            Kind::Picture => {
+                let picture = read_image(path)?;
+                let score = source::score_picture(self.scorer, &self.plan, &picture);
+                each(0, None, score.with_context(|| name.to_string())?)?;
+            }
+            Kind::Y4m if stdin => self.y4m(io::stdin().lock(), "standard input", &mut each)?,
+            Kind::Y4m => {
+                let file = File::open(path).with_context(|| name.to_string())?;
+                self.y4m(file, &name, &mut each)?;
+            }
+            Kind::Other => video::score(path, self.options, &self.plan, self.interval, &mut each)?,
+        }
+        let Some(summary) = pool.stream() else { bail!("{name}: no frames") };
+        self.output.summary(&Summary { source: &name, summary }, kind == Kind::Picture)
+    }
+
+    fn y4m(
+        &self,
+        reader: impl io::Read,
+        name: &str,
+        each: &mut dyn FnMut(u64, Option<f64>, Score) -> Result<()>,
+    ) -> Result<()> {
+        match source::score_y4m(reader, self.scorer, &self.plan, self.interval, each) {
+            Err(error) if !common::is_closed(&error) => Err(error.context(name.to_owned())),
+            result => result,
+        }
+    }
+}
+
+struct Output {
+    format: Format,
+    /// Of the longest source.
+    width: usize,
+}
+
+impl Output {
+    fn header(&self) -> Result<()> {
+        let w = self.width;
+        match self.format {
+            Format::Json => Ok(()),
+            Format::Csv => line("source,frame,time,score,raw,deviation,confidence"),
+            Format::Table => line(&format!(
+                "{:w$}  {:>7}  {:>10}  {:>6}  {:>8}  {:>9}  {:>10}",
+                "source", "frame", "time", "score", "raw", "deviation", "confidence"
+            )),
+        }
+    }
+
+    fn frame(&self, frame: &Line) -> Result<()> {
+        match self.format {
+            Format::Json => line(&serde_json::to_string(frame)?),
+            Format::Csv => {
+                let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+                writer.serialize(frame)?;
+                let bytes = writer.into_inner().map_err(|e| anyhow::anyhow!("{}", e.error()))?;
+                line(String::from_utf8_lossy(&bytes).trim_end_matches('\n'))
+            }
+            Format::Table => {
+                let time = frame.time.map_or("-".into(), |t| format!("{t:.3}"));
+                let confidence = frame.confidence.map_or("-".into(), |c| format!("±{c:.2}"));
+                let (w, source, number) = (self.width, frame.source, frame.frame);
+                let (score, raw, deviation) = (frame.score, frame.raw, frame.deviation);
+                line(&format!(
+                    "{source:w$}  {number:>7}  {time:>10}  {score:>6.2}  {raw:>8.4}  {deviation:>9.2}  {confidence:>10}"
+                ))
+            }
+        }
+    }
+
+    fn summary(&self, summary: &Summary, picture: bool) -> Result<()> {
+        match self.format {
+            Format::Csv => Ok(()),
+            Format::Json => line(&serde_json::to_string(summary)?),
+            Format::Table if picture => Ok(()),
+            Format::Table => {
+                let (w, source, s) = (self.width, summary.source, summary.summary);
+                line(&format!(
+                    "{source:w$}  {} frames: mean {:.2}, harmonic mean {:.2}, min {:.2}, p1 {:.2}, p5 {:.2}, p10 {:.2}, \
+                     p50 {:.2}",
+                    s.frames, s.mean, s.harmonic_mean, s.min, s.p1, s.p5, s.p10, s.p50
+                ))
+            }
+        }
+    }
+}
