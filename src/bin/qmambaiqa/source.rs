@@ -140,11 +140,14 @@ pub fn score_y4m(
 /// The stream's first line with its end.
 fn header_line(reader: &mut impl Read) -> Result<Vec<u8>> {
     let mut line = Vec::new();
-    for byte in reader.take(MAX_HEADER as u64).bytes() {
-        let byte = byte.context("Y4M header")?;
-        line.push(byte);
-        if byte == b'\n' {
-            break;
+    let mut byte = [0];
+    // Byte by byte: what follows the line belongs to the decoder.
+    while line.len() < MAX_HEADER && line.last() != Some(&b'\n') {
+        match reader.read(&mut byte) {
+            Ok(0) => break,
+            Ok(_) => line.extend(byte),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => (),
+            Err(e) => return Err(e).context("Y4M header"),
         }
     }
     if line.is_empty() {
