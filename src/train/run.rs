@@ -378,6 +378,14 @@ impl Run<'_> {
         let tensors = network.map(|s| (s.name.clone(), (s.variable.dims().to_vec(), s.average.clone()))).collect();
         let json = |v: serde_json::Result<String>| v.map_err(|e| Error::Input(e.to_string()));
         let (srcc, epoch) = position.best.unwrap_or((f64::NAN, 0));
+        // Names alone: where the folders lay on this machine is nobody's business.
+        let name = |path: &PathBuf| path.file_name().map(PathBuf::from).unwrap_or_default();
+        let shared = Settings {
+            data: self.settings.data.iter().map(name).collect(),
+            start: self.settings.start.as_ref().map(name),
+            teacher_features: self.settings.teacher_features.as_ref().map(name),
+            ..self.settings.clone()
+        };
         let reported = serde_json::json!({
             "validation": { "images": self.validation.len(), "srcc": srcc, "plcc": plcc, "crops": "center 1" }
         });
@@ -385,7 +393,7 @@ impl Run<'_> {
             ("model".to_owned(), self.settings.model.clone()),
             ("config".to_owned(), json(serde_json::to_string(self.model.config()))?),
             ("range".to_owned(), "[0.0,1.0]".to_owned()),
-            ("training".to_owned(), json(serde_json::to_string(self.settings))?),
+            ("training".to_owned(), json(serde_json::to_string(&shared))?),
             ("epoch".to_owned(), epoch.to_string()),
             ("reported".to_owned(), reported.to_string()),
             ("producer".to_owned(), concat!("qmambaiqa ", env!("CARGO_PKG_VERSION"), " train").to_owned()),

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use qmambaiqa::train::{Phase, Progress, Settings, SplitBy, train};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Train a network on folders of pictures with opinion scores; a killed run goes on when called again.
@@ -128,7 +129,7 @@ pub fn run(args: Args) -> Result<()> {
             bar.set_position(step as u64);
             bar.set_message(format!("loss {loss:.4}"));
             if bar.is_hidden() && step % 50 == 0 {
-                println!("step {step}/{total} loss {loss:.4}");
+                say(&bar, &format!("step {step}/{total} loss {loss:.4}"));
             }
         }
         Progress::Epoch(epoch, srcc, plcc, better) => {
@@ -139,7 +140,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     let summary = train(&settings, &args.out, threads, &watch)?;
     bar.finish_and_clear();
-    println!(
+    let text = format!(
         "{}: {} parameters, validation SRCC {:.4} in epoch {}, {:.0} s",
         args.out.display(),
         summary.parameters,
@@ -147,13 +148,15 @@ pub fn run(args: Args) -> Result<()> {
         summary.epoch,
         summary.seconds
     );
+    say(&bar, &text);
     Ok(())
 }
 
 /// A line above the bar, or plainly where there is no terminal.
 fn say(bar: &ProgressBar, text: &str) {
     if bar.is_hidden() {
-        println!("{text}");
+        // Nobody may be reading; training goes on.
+        let _ = writeln!(std::io::stdout(), "{text}");
     } else {
         bar.println(text);
     }
