@@ -214,7 +214,7 @@ mod tests {
         for (text, expected) in [
             ("image,mos\na.png,1\nb.png,x\n", "line 3: mos `x` of b.png"),
             ("image,mos\na.png,nan\n", "line 2"),
-            ("image,mos\na.png\n", "unequal lengths"),
+            ("image,mos\na.png\n", "line: 2"),
             ("image,mos\n,3\n", "line 2: no image name"),
             ("picture,mos\na.png,1\n", "no column `image`"),
             ("image,mos\n", "no rows"),
