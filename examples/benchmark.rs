@@ -2,6 +2,7 @@
 
 use qmambaiqa::crops::{CropPlan, Sampling};
 use qmambaiqa::frame::{Colour, Frame, PixelFormat, Plane};
+use qmambaiqa::ops::timing;
 use qmambaiqa::{Options, Scorer};
 use std::time::{Duration, Instant};
 
@@ -22,26 +23,44 @@ fn main() -> qmambaiqa::Result<()> {
     for crops in [1, 4, 9] {
         let plan = CropPlan::new(crops, Sampling::Grid, 0)?;
         let first = scorer.score(&frame, &plan, 0)?; // warm
-        let mut whole = Vec::new();
-        let mut sampling = Vec::new();
+        let mut times = Vec::new();
         for index in 0..RUNS as u64 {
             let begin = Instant::now();
-            let batch = plan.sample(&frame, index)?;
-            sampling.push(begin.elapsed());
-            drop(batch);
-            let begin = Instant::now();
             let again = scorer.score(&frame, &plan, index)?;
-            whole.push(begin.elapsed());
+            times.push(begin.elapsed());
             assert_eq!(first.raw.to_bits(), again.raw.to_bits(), "scores must repeat");
         }
-        let (whole, sampling) = (median(whole), median(sampling));
-        println!(
-            "{width}x{height} I420, {crops} crops: {:.1} frames/s, {:.1} ms a frame: crops and colour {:.0} %, network {:.0} %",
-            1.0 / whole.as_secs_f64(),
-            whole.as_secs_f64() * 1e3,
-            100.0 * sampling.as_secs_f64() / whole.as_secs_f64(),
-            100.0 - 100.0 * sampling.as_secs_f64() / whole.as_secs_f64()
-        );
+        let time = median(times).as_secs_f64();
+        let (fps, ms) = (1.0 / time, time * 1e3);
+        println!("{width}x{height} I420, {crops} crops, {threads} threads: {fps:.1} frames/s, {ms:.1} ms a frame");
+    }
+    shares(&frame)
+}
+
+/// Where the time goes, on one thread: with more, one that waits helps another, and times would count twice.
+fn shares(frame: &Frame) -> qmambaiqa::Result<()> {
+    let scorer = Scorer::open(&Options { threads: 1, ..Options::default() })?;
+    let plan = CropPlan::new(4, Sampling::Grid, 0)?;
+    scorer.score(frame, &plan, 0)?; // warm
+    let begin = Instant::now();
+    for index in 0..RUNS as u64 {
+        plan.sample(frame, index)?;
+    }
+    let sampling = begin.elapsed();
+    timing::start();
+    let begin = Instant::now();
+    for index in 0..RUNS as u64 {
+        scorer.score(frame, &plan, index)?;
+    }
+    let whole = begin.elapsed();
+    let parts = timing::stop();
+    let rest = whole.saturating_sub(sampling + parts.iter().sum::<Duration>());
+    let names = timing::PARTS.iter().map(|(_, name)| *name);
+    let rows = names.zip(parts).chain([("crops and colour", sampling), ("everything else", rest)]);
+    println!("a frame of 4 crops on one thread, {:.1} ms:", whole.as_secs_f64() * 1e3 / RUNS as f64);
+    for (name, time) in rows {
+        let (ms, share) = (time.as_secs_f64() * 1e3 / RUNS as f64, 100.0 * time.as_secs_f64() / whole.as_secs_f64());
+        println!("{name:>22} {ms:6.2} ms {share:5.1} %");
     }
     Ok(())
 }

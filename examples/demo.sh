@@ -25,9 +25,29 @@ fi
 target=${CARGO_TARGET_DIR:-$PWD/target}
 echo "building (a few minutes the first time)"
 cargo build --release --quiet
-export GST_PLUGIN_PATH=$target/release
-echo "scores of $clip, one line a frame (0 worst, 100 best):"
-gst-launch-1.0 -m filesrc location="$clip" ! decodebin ! videoconvert ! qmambaiqa crops=4 interval=500000000 ! fakesink sync=false |
-    sed -nE 's/.*qmambaiqa, .*running-time=\(guint64\)([0-9]+)[0-9]{6}, .*[, ]score=\(double\)([0-9.]+).*deviation=\(double\)([0-9.]+).*type=\(string\)frame.*/\1 ms  score \2  (between crops +-\3)/p;
-            s/.*qmambaiqa, .*type=\(string\)pooled, frames=\(guint64\)([0-9]+), mean=\(double\)([0-9.]+), harmonic-mean=\(double\)([0-9.]+), min=\(double\)([0-9.]+).*/\1 frames scored: mean \2, harmonic mean \3, worst \4/p'
+# A folder of its own: GStreamer would look through all of target/release otherwise.
+plugins=$target/gstreamer-1.0
+mkdir -p "$plugins"
+cp "$target/release/libqmambaiqa.so" "$plugins"
+export GST_PLUGIN_PATH=$plugins
+
+# The element's messages, as gst-launch-1.0 -m prints them, for people.
+readable() {
+    awk '
+        / qmambaiqa, / {
+            count = split($0, fields, /, |;/)
+            for (i = 1; i <= count; i++)
+                if (split(fields[i], pair, /=\([a-z0-9]+\)/) == 2) value[pair[1]] = pair[2]
+            if (value["type"] == "frame")
+                printf "%7.2f s  %5.1f +- %4.1f  %s\n", value["running-time"] / 1e9, value["score"], value["confidence"],
+                    substr("##################################################", 1, value["score"] / 2)
+            else
+                printf "%d frames: mean %.1f, harmonic mean %.1f, worst %.1f, 5th percentile %.1f\n", value["frames"],
+                    value["mean"], value["harmonic-mean"], value["min"], value["p5"]
+            fflush()
+        }'
+}
+echo "scores of $clip, two frames a second, 0 (worst) to 100 (best) +- how much it depends on the place in the frame:"
+gst-launch-1.0 -m filesrc location="$clip" ! decodebin ! videoconvert ! qmambaiqa crops=4 interval=500000000 \
+    ! fakesink sync=false | readable
 echo "took $((SECONDS - begin)) s"

@@ -144,6 +144,48 @@ fn y4m_colourspaces() {
     }
 }
 
+/// Encodes with GStreamer, as a user's file would have been.
+fn encode(pipeline: &str) {
+    gstreamer::init().expect("GStreamer");
+    let pipeline = gstreamer::parse::launch(pipeline).expect("elements for the test's clip");
+    pipeline.set_state(gstreamer::State::Playing).expect("start");
+    let bus = pipeline.bus().expect("bus");
+    let end = [gstreamer::MessageType::Eos, gstreamer::MessageType::Error];
+    let message = bus.timed_pop_filtered(gstreamer::ClockTime::from_seconds(60), &end).expect("an end");
+    assert_eq!(message.type_(), gstreamer::MessageType::Eos, "{message:?}");
+    pipeline.set_state(gstreamer::State::Null).expect("stop");
+}
+
+#[test]
+fn an_encoded_video_with_sound() {
+    let dir = TempDir::new().expect("folder");
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    encode(&format!(
+        "videotestsrc num-buffers=8 ! video/x-raw,width=320,height=240,framerate=4/1 ! x264enc ! mp4mux name=mux ! filesink \
+         location={} audiotestsrc num-buffers=80 ! avenc_aac ! mux.",
+        at("a.mp4")
+    ));
+    let args = ["score", "a.mp4", "--crops", "2", "--format", "json"];
+    let all = json(&good(dir.path(), &args, b""));
+    assert_eq!(all.len(), 9, "{all:?}");
+    assert_eq!((&all[3]["frame"], &all[3]["time"]), (&3.into(), &0.75.into()));
+    assert_eq!(all[8]["summary"]["frames"], 8);
+    let some = json(&good(dir.path(), &[&args[..], &["--interval", "0.5"]].concat(), b""));
+    assert_eq!(some.len(), 5, "{some:?}");
+    assert_eq!((&some[1]["time"], &some[1]["score"]), (&all[2]["time"], &all[2]["score"]));
+}
+
+#[test]
+fn files_without_a_picture() {
+    let dir = TempDir::new().expect("folder");
+    encode(&format!("audiotestsrc num-buffers=20 ! wavenc ! filesink location={}/sound.wav", dir.path().display()));
+    bad(dir.path(), &["score", "sound.wav"], "sound.wav: has no video");
+    fs::write(dir.path().join("cut.mp4"), b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41").expect("file");
+    bad(dir.path(), &["score", "cut.mp4"], "cut.mp4");
+    fs::write(dir.path().join("empty.mp4"), b"").expect("file");
+    bad(dir.path(), &["score", "empty.mp4"], "empty.mp4");
+}
+
 #[test]
 fn conversion_keeps_the_network() {
     let dir = TempDir::new().expect("folder");

@@ -146,8 +146,8 @@ impl VssBlock {
 
     /// `(B, H, W, C)` to the same.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = (x + self.op.forward(&self.norm.forward(x)?)?)?;
+        let x = ops::add(x, &self.op.forward(&self.norm.forward(x)?)?)?;
         let hidden = ops::gelu(&self.fc1.forward(&self.norm2.forward(&x)?)?)?;
-        x + self.fc2.forward(&hidden)?
+        ops::add(&x, &self.fc2.forward(&hidden)?)
     }
 }

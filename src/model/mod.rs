@@ -33,7 +33,9 @@ struct Stage {
 /// What the network makes of a batch of crops.
 #[derive(Debug)]
 pub struct Output {
-    /// The features that the head reads, `(B, 8 C)`.
+    /// The last stage's normalised tokens, `(B, L, 8 C)`, one for each 32x32 pixels.
+    pub tokens: Tensor,
+    /// Their mean, which the head reads, `(B, 8 C)`.
     pub features: Tensor,
     /// The head's output, `(B,)`, on the scale of the training's labels.
     pub score: Tensor,
@@ -89,8 +91,9 @@ impl QMamba {
             }
         }
         let (b, h, w, c) = x.dims4()?;
-        let features = crate::ops::mean_tokens(&self.norm.forward(&x.reshape((b, h * w, c))?)?)?;
+        let tokens = self.norm.forward(&x.reshape((b, h * w, c))?)?;
+        let features = crate::ops::mean_tokens(&tokens)?;
         let score = self.head.forward(&features)?.squeeze(1)?;
-        Ok(Output { features, score })
+        Ok(Output { tokens, features, score })
     }
 }

@@ -1,6 +1,7 @@
 //! GELU (exact, by erf) and SiLU, element by element over any shape.
 
 use super::simd::{dispatch, erf, exp, sigmoid};
+use super::timing::{Part, Timer};
 use super::{CHUNK, Values, cpu_tensor, operand};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -88,6 +89,7 @@ impl CustomOp1 for Activation {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let _timer = Timer::of(Part::Activation);
         let x = operand(CustomOp1::name(self), storage, layout)?;
         let y = match self {
             Self::Gelu => map(x, gelu_value),

@@ -2,6 +2,7 @@
 
 use super::activation::{silu_slope, silu_value};
 use super::simd::dispatch;
+use super::timing::{Part, Timer};
 use super::{Values, cpu_tensor, operand};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -177,6 +178,7 @@ impl CustomOp2 for DepthwiseConv {
     }
 
     fn cpu_fwd(&self, sx: &CpuStorage, lx: &Layout, sw: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+        let _timer = Timer::of(Part::DepthwiseConv);
         let map = Map::new(lx.dims(), lw.dims())?;
         let (x, w) = (operand("depthwise_conv3x3", sx, lx)?, operand("depthwise_conv3x3", sw, lw)?);
         Ok((CpuStorage::F32(forward(x, w, map, self.silu)), lx.shape().clone()))

@@ -1,5 +1,6 @@
 //! 3x3 convolution, padding 1, as patches times a matrix.
 
+use super::timing::{Part, Timer};
 use super::{Values, cpu_tensor, linear, operand};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -65,6 +66,7 @@ impl CustomOp1 for Im2Col {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let _timer = Timer::of(Part::Patches);
         let x = operand("conv3x3", storage, layout)?;
         let g = Geometry::new(layout.dims(), self.stride)?;
         let image = g.height * g.width * g.channels;

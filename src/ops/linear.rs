@@ -1,6 +1,7 @@
 //! Fully connected layer on the `gemm` crate.
 
 use super::simd::{dispatch, sum_by};
+use super::timing::{Part, Timer};
 use super::{Values, cpu_tensor, operand};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -21,7 +22,7 @@ struct Linear;
 
 /// A row-major matrix `(rows, columns)`, or its transpose where `transposed`.
 #[derive(Clone, Copy)]
-struct Matrix<'a> {
+pub(crate) struct Matrix<'a> {
     values: &'a [f32],
     rows: usize,
     columns: usize,
@@ -29,12 +30,12 @@ struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "matrix of {rows} x {columns}");
         Self { values, rows, columns, transposed: false }
     }
 
-    fn t(self) -> Self {
+    pub(crate) fn t(self) -> Self {
         Self { transposed: !self.transposed, ..self }
     }
 
@@ -46,7 +47,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// `out = a b`, or `out + a b` where `add`; `out` row-major. One thread.
-fn matmul(out: &mut [f32], a: Matrix, b: Matrix, add: bool) {
+pub(crate) fn matmul(out: &mut [f32], a: Matrix, b: Matrix, add: bool) {
     let (m, k, a_rs, a_cs) = a.geometry();
     let (k2, n, b_rs, b_cs) = b.geometry();
     assert_eq!(k, k2, "inner sizes");
@@ -151,6 +152,7 @@ impl CustomOp2 for Linear {
     }
 
     fn cpu_fwd(&self, sx: &CpuStorage, lx: &Layout, sw: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+        let _timer = Timer::of(Part::Linear);
         let (inputs, outputs, shape) = geometry(lx, lw, None)?;
         let y = forward(operand("linear", sx, lx)?, operand("linear", sw, lw)?, None, inputs, outputs);
         Ok((CpuStorage::F32(y), shape))
@@ -184,6 +186,7 @@ impl CustomOp3 for Linear {
         sb: &CpuStorage,
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _timer = Timer::of(Part::Linear);
         let (inputs, outputs, shape) = geometry(lx, lw, Some(lb))?;
         let bias = operand("linear", sb, lb)?;
         let y = forward(operand("linear", sx, lx)?, operand("linear", sw, lw)?, Some(bias), inputs, outputs);

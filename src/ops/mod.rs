@@ -16,15 +16,18 @@
 //! results do not depend on the number of threads.
 
 mod activation;
+mod add;
 mod depthwise_conv;
 mod im2col;
-mod linear;
+pub(crate) mod linear;
 mod norm;
 mod pool;
 pub mod selective_scan;
 pub(crate) mod simd;
+pub mod timing;
 
 pub use activation::{gelu, silu};
+pub use add::add;
 pub use depthwise_conv::depthwise_conv3x3;
 pub use im2col::{conv3x3, conv3x3_matrix};
 pub use linear::linear;

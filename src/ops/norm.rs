@@ -1,6 +1,7 @@
 //! LayerNorm over the last axis.
 
 use super::simd::{dispatch, sum_by};
+use super::timing::{Part, Timer};
 use super::{Values, cpu_tensor, operand};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -96,6 +97,7 @@ impl CustomOp3 for LayerNorm {
         sb: &CpuStorage,
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _timer = Timer::of(Part::Norm);
         let (x, w, b) =
             (operand("layer_norm", sx, lx)?, operand("layer_norm", sw, lw)?, operand("layer_norm", sb, lb)?);
         let c = lx.dims().last().copied().unwrap_or(0);

@@ -1,6 +1,7 @@
 //! Means over tokens, and the gated sum of the scan's directions.
 
 use super::simd::dispatch;
+use super::timing::{Part, Timer};
 use super::{Values, cpu_tensor, operand};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -30,6 +31,7 @@ impl CustomOp1 for MeanTokens {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let _timer = Timer::of(Part::Rest);
         let x = operand("mean_tokens", storage, layout)?;
         let (l, c) = tokens_and_channels(layout.dims())?;
         let mut mean = vec![0f32; x.len() / l];
@@ -79,6 +81,7 @@ impl CustomOp2 for GatedMerge {
     }
 
     fn cpu_fwd(&self, sy: &CpuStorage, ly: &Layout, sg: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
+        let _timer = Timer::of(Part::Rest);
         let (k, l, d) = merge_sizes(ly.dims(), lg.dims())?;
         let (y, gate) = (operand("gated_merge", sy, ly)?, operand("gated_merge", sg, lg)?);
         let batch = y.len() / (k * l * d);

@@ -7,15 +7,25 @@ use image::{RgbImage, imageops};
 /// Distorted copies of one crop, from mild to severe.
 pub(super) const LEVELS: usize = 2;
 
+/// Where a crop was cut, in pixels of the picture.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub left: usize,
+    pub top: usize,
+    /// Mirrored left to right.
+    pub flipped: bool,
+}
+
 /// A crop of `side * side`, flipped or not.
-pub(super) fn random_crop(image: &RgbImage, side: usize, random: &mut Random) -> Result<RgbImage> {
+pub(super) fn random_crop(image: &RgbImage, side: usize, random: &mut Random) -> Result<(RgbImage, Place)> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     if width < side || height < side {
         return Err(Error::Input(format!("a picture of {width}x{height} is too small for crops of {side}x{side}")));
     }
     let (left, top) = (random.below(width - side + 1), random.below(height - side + 1));
     let crop = imageops::crop_imm(image, left as u32, top as u32, side as u32, side as u32).to_image();
-    Ok(if random.below(2) == 1 { imageops::flip_horizontal(&crop) } else { crop })
+    let flipped = random.below(2) == 1;
+    Ok((if flipped { imageops::flip_horizontal(&crop) } else { crop }, Place { left, top, flipped }))
 }
 
 /// The central crop of `side * side`, or of what there is.

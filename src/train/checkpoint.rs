@@ -1,6 +1,6 @@
 //! A run's whole state in one safetensors file, so that a killed run goes on to the result it would have had.
 
-use super::optimizer::AdamW;
+use super::optimizer::State;
 use super::settings::Settings;
 use crate::weights_file::{self, WriteDtype};
 use crate::{Error, Result};
@@ -22,7 +22,7 @@ pub(super) struct Position {
 
 const PARTS: [&str; 4] = ["value", "first", "second", "average"];
 
-pub(super) fn save(path: &Path, position: &Position, optimizer: &AdamW) -> Result<()> {
+pub(super) fn save(path: &Path, position: &Position, optimizer: &State) -> Result<()> {
     let mut tensors = BTreeMap::new();
     for slot in &optimizer.slots {
         for (part, values) in PARTS.iter().zip([&slot.value, &slot.first, &slot.second, &slot.average]) {
@@ -38,7 +38,7 @@ pub(super) fn save(path: &Path, position: &Position, optimizer: &AdamW) -> Resul
 ///
 /// # Errors
 /// A checkpoint of a run with other settings, or a damaged one.
-pub(super) fn load(path: &Path, settings: &Settings, optimizer: &mut AdamW) -> Result<Option<Position>> {
+pub(super) fn load(path: &Path, settings: &Settings, optimizer: &mut State) -> Result<Option<Position>> {
     if !path.exists() {
         return Ok(None);
     }

@@ -5,9 +5,11 @@ mod checkpoint;
 pub mod correlation;
 pub mod dataset;
 mod loss;
+mod muon;
 mod optimizer;
 mod run;
 mod settings;
+mod teacher;
 
 pub use run::{Progress, Summary, train};
-pub use settings::{Phase, Settings, SplitBy};
+pub use settings::{Optimizer, Phase, Settings, SplitBy};

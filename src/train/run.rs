@@ -5,8 +5,9 @@ use super::checkpoint::{self, Position};
 use super::correlation::{plcc, srcc};
 use super::dataset::Labels;
 use super::loss::{self, Targets, TeacherHead};
-use super::optimizer::AdamW;
+use super::optimizer::State;
 use super::settings::Settings;
+use super::teacher::Teacher;
 use crate::crops::{MEAN, STD};
 use crate::model::parameters::{Init, Loaded, Scope, Source, Trainable};
 use crate::model::{CROP, Config, QMamba};
@@ -58,17 +59,21 @@ pub struct Summary {
 struct Sample {
     image: RgbImage,
     score: f32,
-    features: Option<Vec<f32>>,
+    /// Its row in the teacher's features.
+    row: Option<usize>,
 }
 
 /// Everything that the steps read.
 struct Run<'a> {
     settings: &'a Settings,
     model: QMamba,
-    teacher: Option<TeacherHead>,
+    teacher: Option<(Teacher, TeacherHead)>,
     training: Vec<Sample>,
     validation: Vec<(RgbImage, f64)>,
+    /// One thread each, for shards.
     pools: Vec<rayon::ThreadPool>,
+    /// All threads, for the rest.
+    pool: rayon::ThreadPool,
 }
 
 /// Trains and writes `out`, the weights of the best epoch, with `out`'s name plus `.log.csv`, `.validation.csv` and, until
@@ -85,21 +90,22 @@ pub fn train(settings: &Settings, out: &Path, threads: usize, watch: &(dyn Fn(Pr
         return Err(Error::Input(format!("the weights to start from have an unknown tensor `{name}`")));
     }
     let parameters = source.variables.iter().map(|(_, v)| v.elem_count()).sum();
-    let (training, validation, teacher_size) = load(settings, out, watch)?;
-    let teacher = teacher_size.map(|size| {
-        let init = Init::Normal(0.02);
-        Ok::<_, Error>(TeacherHead {
-            weight: source.tensor("teacher.weight", &[size, config.features()], init)?,
-            bias: source.tensor("teacher.bias", &[size], Init::Zeros)?,
-        })
+    let (training, validation, teacher) = load(settings, out, watch)?;
+    let teacher = teacher.map(|teacher| {
+        let head = TeacherHead {
+            weight: source.tensor("teacher.weight", &[teacher.size, config.features()], Init::Zeros)?,
+            bias: source.tensor("teacher.bias", &[teacher.size], Init::Zeros)?,
+        };
+        Ok::<_, Error>((teacher, head))
     });
     let teacher = teacher.transpose()?;
     let threads = threads.max(1);
-    let pool = || rayon::ThreadPoolBuilder::new().num_threads(1).build();
-    let pools = (0..threads).map(|_| pool()).collect::<Result<Vec<_>, _>>();
-    let pools = pools.map_err(|e| Error::Input(format!("cannot start {threads} threads: {e}")))?;
-    let mut optimizer = AdamW::new(std::mem::take(&mut source.variables), settings.weight_decay, settings.average)?;
-    let run = Run { settings, model, teacher, training, validation, pools };
+    let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build();
+    let failed = |e| Error::Input(format!("cannot start {threads} threads: {e}"));
+    let pools = (0..threads).map(|_| pool(1)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let pool = pool(threads).map_err(failed)?;
+    let mut optimizer = State::new(std::mem::take(&mut source.variables), settings)?;
+    let run = Run { settings, model, teacher, training, validation, pools, pool };
     run.all(&mut optimizer, out, parameters, watch)
 }
 
@@ -114,27 +120,25 @@ fn start(settings: &Settings) -> Result<BTreeMap<String, Tensor>> {
     Ok(tensors)
 }
 
-type Parts = (Vec<Sample>, Vec<(RgbImage, f64)>, Option<usize>);
+type Parts = (Vec<Sample>, Vec<(RgbImage, f64)>, Option<Teacher>);
 
 /// Reads every picture into memory; writes the list of those held out.
 fn load(settings: &Settings, out: &Path, watch: &(dyn Fn(Progress) + Sync)) -> Result<Parts> {
-    let (mut training, mut validation, mut size) = (Vec::new(), Vec::new(), None);
+    let (mut training, mut validation, mut teacher) = (Vec::new(), Vec::new(), None);
     let mut held_out = String::from("image,mos\n");
     for (i, folder) in settings.data.iter().enumerate() {
         let labels = Labels::read(folder)?;
         let (low, high) = labels.range()?;
         let scale = |mos: f64| (mos - low) / (high - low);
         let (train_rows, validation_rows) = labels.split(settings.split, settings.validation, settings.seed)?;
-        let features = match &settings.teacher_features {
-            Some(path) if i == 0 => Some(teacher_features(path, labels.rows.len())?),
-            _ => None,
-        };
-        size = size.or(features.as_ref().map(|(size, _)| *size));
+        let taught = settings.teacher_features.as_ref().filter(|_| i == 0);
+        if let Some(path) = taught {
+            teacher = Some(Teacher::read(path, labels.rows.len())?);
+        }
         let (done, total) = (AtomicUsize::new(0), labels.rows.len());
         let progress = || watch(Progress::Loading(done.fetch_add(1, Ordering::Relaxed) + 1, total));
         for (&row, image) in train_rows.iter().zip(labels.load(&train_rows, progress)?) {
-            let features = features.as_ref().map(|(size, values)| values[row * size..][..*size].to_vec());
-            training.push(Sample { image, score: scale(labels.rows[row].mos) as f32, features });
+            training.push(Sample { image, score: scale(labels.rows[row].mos) as f32, row: taught.map(|_| row) });
         }
         for (&row, image) in validation_rows.iter().zip(labels.load(&validation_rows, progress)?) {
             let entry = &labels.rows[row];
@@ -145,20 +149,7 @@ fn load(settings: &Settings, out: &Path, watch: &(dyn Fn(Progress) + Sync)) -> R
         watch(Progress::Note(format!("{}: {t} pictures to train on, {v} held out", folder.display())));
     }
     write_text(&beside(out, ".validation.csv"), &held_out)?;
-    Ok((training, validation, size))
-}
-
-/// The tensor `features` `(rows, size)` of a file: (size, values).
-fn teacher_features(path: &Path, rows: usize) -> Result<(usize, Vec<f32>)> {
-    let wrong = |message: String| Error::Weights { path: path.to_owned(), message };
-    let mut file = weights_file::read(path)?;
-    let tensor = file.tensors.remove("features").ok_or_else(|| wrong("has no tensor `features`".into()))?;
-    match tensor.shape[..] {
-        [n, size] if n == rows && size > 0 => Ok((size, tensor.values)),
-        ref shape => {
-            Err(wrong(format!("`features` has shape {shape:?}, expected one row for each of {rows} pictures")))
-        }
-    }
+    Ok((training, validation, teacher))
 }
 
 fn beside(out: &Path, suffix: &str) -> PathBuf {
@@ -181,7 +172,7 @@ fn normalised(image: &RgbImage, out: &mut Vec<f32>) {
 impl Run<'_> {
     fn all(
         &self,
-        optimizer: &mut AdamW,
+        optimizer: &mut State,
         out: &Path,
         parameters: usize,
         watch: &(dyn Fn(Progress) + Sync),
@@ -209,7 +200,7 @@ impl Run<'_> {
                 return Err(Error::Input(message));
             }
             let rate = s.rate(position.step, per_epoch);
-            optimizer.step(&gradients, rate)?;
+            self.pool.install(|| optimizer.step(&gradients, rate))?;
             position.step += 1;
             let weight = 1.0 / (at + 1).min(50) as f64;
             mean.iter_mut().zip(parts).for_each(|(m, p)| *m += (p - *m) * weight);
@@ -219,8 +210,9 @@ impl Run<'_> {
             unsaved += elapsed;
             watch(Progress::Step(position.step, per_epoch * s.epochs(), mean[0]));
             if at + 1 == per_epoch {
-                let (srcc, plcc) = self.validate(optimizer)?;
-                let better = position.best.is_none_or(|(best, _)| srcc > best);
+                let validates = (epoch + 1) % s.validate_every == 0 || epoch + 1 == s.epochs();
+                let (srcc, plcc) = if validates { self.validate(optimizer)? } else { (f64::NAN, f64::NAN) };
+                let better = validates && position.best.is_none_or(|(best, _)| srcc > best);
                 if better {
                     position.best = Some((srcc, epoch + 1));
                     self.save(optimizer, out, &position, plcc)?;
@@ -236,7 +228,9 @@ impl Run<'_> {
                     position.seconds
                 );
                 log.write_all(line.as_bytes()).map_err(|source| Error::Io { path: log_path.clone(), source })?;
-                watch(Progress::Epoch(epoch + 1, srcc, plcc, better));
+                if validates {
+                    watch(Progress::Epoch(epoch + 1, srcc, plcc, better));
+                }
             }
             if at + 1 == per_epoch || unsaved > CHECKPOINT_EVERY {
                 checkpoint::save(&checkpoint, &position, optimizer)?;
@@ -258,7 +252,7 @@ impl Run<'_> {
     }
 
     /// The gradients of a batch, one vector a slot, and its losses: total, score, teacher, ranking.
-    fn gradients(&self, optimizer: &AdamW, batch: &[usize], epoch: usize) -> Result<(Vec<Vec<f32>>, [f64; 4])> {
+    fn gradients(&self, optimizer: &State, batch: &[usize], epoch: usize) -> Result<(Vec<Vec<f32>>, [f64; 4])> {
         let shards: Vec<&[usize]> = batch.chunks(SHARD).collect();
         type Done = (Vec<Vec<f32>>, [f64; 4]);
         let done: Vec<Mutex<Option<Result<Done>>>> = shards.iter().map(|_| Mutex::new(None)).collect();
@@ -296,7 +290,7 @@ impl Run<'_> {
     /// One shard's share of the batch's gradients and losses.
     fn shard(
         &self,
-        optimizer: &AdamW,
+        optimizer: &State,
         shard: &[usize],
         epoch: usize,
         batch: usize,
@@ -310,7 +304,7 @@ impl Run<'_> {
         for (i, &index) in shard.iter().enumerate() {
             let sample = &self.training[index];
             let mut random = Random::new(s.seed, ((epoch as u64) << 32) + index as u64);
-            let crop = augment::random_crop(&sample.image, side, &mut random)?;
+            let (crop, place) = augment::random_crop(&sample.image, side, &mut random)?;
             normalised(&crop, &mut pixels);
             if i < distorted {
                 for copy in augment::distort(&crop, &mut random)? {
@@ -318,8 +312,9 @@ impl Run<'_> {
                 }
             }
             scores.push(sample.score);
-            if let (Some(all), Some(own)) = (&mut features, &sample.features) {
-                all.extend_from_slice(own);
+            if let (Some(all), Some((teacher, _)), Some(row)) = (&mut features, &self.teacher, sample.row) {
+                let picture = (sample.image.width() as usize, sample.image.height() as usize);
+                all.extend(teacher.at(row, picture, place, side, side / 32));
             }
         }
         pixels.append(&mut copies);
@@ -327,10 +322,9 @@ impl Run<'_> {
         let crops = Tensor::from_vec(pixels, (count, side, side, 3), &Device::Cpu)?;
         let output = self.model.forward(&crops, None)?;
         // A shard in which a picture of another folder has no features does without.
-        let size = self.teacher.as_ref().map_or(0, |head| head.bias.elem_count());
-        let features = features.filter(|f| f.len() == size * scores.len());
+        let features = features.filter(|_| shard.iter().all(|&i| self.training[i].row.is_some()));
         let targets = Targets { scores, features, distorted };
-        let loss = loss::loss(&output, &targets, self.teacher.as_ref(), s)?;
+        let loss = loss::loss(&output, &targets, self.teacher.as_ref().map(|(_, head)| head), s)?;
         let share = shard.len() as f64 / batch as f64;
         let total = f64::from(loss.total.to_scalar::<f32>()?) * share;
         let store = (loss.total * share)?.backward()?;
@@ -344,7 +338,7 @@ impl Run<'_> {
     }
 
     /// The averaged weights as a network that only infers.
-    fn averaged(&self, optimizer: &AdamW) -> Result<QMamba> {
+    fn averaged(&self, optimizer: &State) -> Result<QMamba> {
         let tensors = optimizer.slots.iter().map(|slot| {
             Ok((slot.name.clone(), Tensor::from_slice(&slot.average, slot.variable.shape(), &Device::Cpu)?))
         });
@@ -353,7 +347,7 @@ impl Run<'_> {
     }
 
     /// SRCC and PLCC over the held-out pictures, by their central crop.
-    fn validate(&self, optimizer: &AdamW) -> Result<(f64, f64)> {
+    fn validate(&self, optimizer: &State) -> Result<(f64, f64)> {
         let model = self.averaged(optimizer)?;
         let score = |image: &RgbImage| -> Result<f64> {
             let crop = augment::centre_crop(image, CROP);
@@ -363,17 +357,15 @@ impl Run<'_> {
             let output = model.forward(&Tensor::from_vec(pixels, shape, &Device::Cpu)?, None)?;
             Ok(f64::from(output.score.to_vec1::<f32>()?[0]))
         };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.pools.len()).build();
-        let pool = pool.map_err(|e| Error::Input(format!("cannot start threads: {e}")))?;
         let scores =
-            pool.install(|| self.validation.par_iter().map(|(image, _)| score(image)).collect::<Result<Vec<_>>>());
+            self.pool.install(|| self.validation.par_iter().map(|(image, _)| score(image)).collect::<Result<Vec<_>>>());
         let scores = scores?;
         let opinions: Vec<f64> = self.validation.iter().map(|(_, mos)| *mos).collect();
         Ok((srcc(&scores, &opinions), plcc(&scores, &opinions)))
     }
 
     /// Writes the averaged weights with what they are and where they come from.
-    fn save(&self, optimizer: &AdamW, out: &Path, position: &Position, plcc: f64) -> Result<()> {
+    fn save(&self, optimizer: &State, out: &Path, position: &Position, plcc: f64) -> Result<()> {
         let network = optimizer.slots.iter().filter(|slot| !slot.name.starts_with("teacher."));
         let tensors = network.map(|s| (s.name.clone(), (s.variable.dims().to_vec(), s.average.clone()))).collect();
         let json = |v: serde_json::Result<String>| v.map_err(|e| Error::Input(e.to_string()));

@@ -39,6 +39,16 @@ pub enum SplitBy {
     Random,
 }
 
+/// How a step is made from gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// AdamW for every parameter, as the paper has it.
+    AdamW,
+    /// Muon for the matrices of hidden layers, AdamW for the rest: further in as many steps from a random start.
+    Muon,
+}
+
 /// Everything that decides a run's result. Two runs with equal settings give equal weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -48,7 +58,8 @@ pub struct Settings {
     pub model: String,
     /// Weights to start from.
     pub start: Option<PathBuf>,
-    /// Precomputed features of another network for every picture of the first folder, to be predicted beside the score.
+    /// Precomputed features of another network for every picture of the first folder, to be predicted beside the score:
+    /// one vector a picture, or a map of them (`examples/teacher_maps.py`).
     pub teacher_features: Option<PathBuf>,
     /// Weight of the teacher's loss.
     pub teacher_weight: f64,
@@ -60,6 +71,8 @@ pub struct Settings {
     pub phases: Vec<Phase>,
     /// Pictures in a step.
     pub batch: usize,
+    /// How a step is made.
+    pub optimizer: Optimizer,
     /// Highest learning rate.
     pub learning_rate: f64,
     /// Epochs after which the rate is divided by ten; none for a cosine to zero over the whole run.
@@ -74,6 +87,8 @@ pub struct Settings {
     pub validation: f64,
     /// How it is chosen.
     pub split: SplitBy,
+    /// Epochs from one validation to the next; the last epoch always has one.
+    pub validate_every: usize,
     /// Of weights, order, crops.
     pub seed: u64,
 }
@@ -119,6 +134,9 @@ impl Settings {
         }
         if !(self.validation > 0.0 && self.validation < 1.0) {
             return wrong("the validation part must be between 0 and 1");
+        }
+        if self.validate_every == 0 {
+            return wrong("validation must come every epoch or every few (--validate-every 1 or more)");
         }
         if self.distorted > 8 {
             return wrong("at most 8 of every 8 pictures can be distorted");

@@ -1,9 +1,9 @@
 //! `qmambaiqa train`
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use qmambaiqa::train::{Phase, Progress, Settings, SplitBy, train};
+use qmambaiqa::train::{Optimizer, Phase, Progress, Settings, SplitBy, train};
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -22,7 +22,8 @@ pub struct Args {
     /// Weights to start from (a classification head is replaced)
     #[arg(long)]
     start: Option<PathBuf>,
-    /// Safetensors file with a tensor `features` (one row for each picture of the first folder) to be predicted too
+    /// Safetensors file with a tensor `features` to be predicted too: a vector (rows, size) or a map (rows, height,
+    /// width, size) for each picture of the first folder
     #[arg(long)]
     teacher_features: Option<PathBuf>,
     /// Weight of the loss on the teacher's features
@@ -40,6 +41,9 @@ pub struct Args {
     /// Pictures in a step
     #[arg(long, default_value_t = 32)]
     batch: usize,
+    /// How a step is made from gradients; muon (with AdamW for what is no matrix) learns faster from a random start
+    #[arg(long, value_enum, default_value = "adamw")]
+    optimizer: Stepper,
     /// Highest learning rate
     #[arg(long, default_value_t = 2e-4)]
     learning_rate: f64,
@@ -64,6 +68,9 @@ pub struct Args {
     /// How it is chosen: the last of each numbered series of names, or at random
     #[arg(long, value_enum, default_value = "ranges")]
     split: Split,
+    /// Epochs from one validation to the next
+    #[arg(long, default_value_t = 1)]
+    validate_every: usize,
     /// Seed of weights, order and crops
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -79,12 +86,39 @@ enum Schedule {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum Stepper {
+    #[value(name = "adamw")]
+    AdamW,
+    Muon,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum Split {
     Ranges,
     Random,
 }
 
+/// Candle spreads its sums, which backpropagation makes many of, over a pool of its own whose waiting threads spin and halve
+/// our speed; only the environment, read once, keeps it to one thread. So the command starts over with that set.
+#[cfg(unix)]
+fn without_candles_threads() -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    const NAME: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(NAME).is_some() {
+        return Ok(());
+    }
+    let error =
+        std::process::Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(NAME, "1").exec();
+    Err(error).context("cannot start over with CANDLE_NUM_THREADS=1")
+}
+
+#[cfg(not(unix))]
+fn without_candles_threads() -> Result<()> {
+    Ok(())
+}
+
 pub fn run(args: Args) -> Result<()> {
+    without_candles_threads()?;
     let settings = Settings {
         data: args.data,
         model: args.model,
@@ -95,6 +129,10 @@ pub fn run(args: Args) -> Result<()> {
         distorted: args.distorted,
         phases: args.phases,
         batch: args.batch,
+        optimizer: match args.optimizer {
+            Stepper::AdamW => Optimizer::AdamW,
+            Stepper::Muon => Optimizer::Muon,
+        },
         learning_rate: args.learning_rate,
         decay_every: match args.schedule {
             Schedule::Step => Some(args.decay_every),
@@ -108,6 +146,7 @@ pub fn run(args: Args) -> Result<()> {
             Split::Ranges => SplitBy::Ranges,
             Split::Random => SplitBy::Random,
         },
+        validate_every: args.validate_every,
         seed: args.seed,
     };
     let threads = match args.threads {

@@ -40,7 +40,13 @@ pub fn score(path: &Path, options: &Options, plan: &CropPlan, interval: Duration
     pipeline.add_many(parts)?;
     gst::Element::link_many(parts)?;
     let video = convert.static_pad("sink").ok_or_else(|| anyhow!("videoconvert has no sink"))?;
-    let weak = pipeline.downgrade();
+    let (weak, sink) = (pipeline.downgrade(), video.clone());
+    by_name("decode")?.connect_no_more_pads(move |decode| {
+        if !sink.is_linked() {
+            // The sink would wait for a picture for ever.
+            gst::element_error!(decode, gst::StreamError::WrongType, ("has no video that can be decoded"));
+        }
+    });
     by_name("decode")?.connect_pad_added(move |_, pad| {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let is_video = caps.structure(0).is_some_and(|s| s.name().starts_with("video/"));

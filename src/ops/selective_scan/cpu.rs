@@ -57,6 +57,7 @@ impl<'a> Task<'a> {
     }
 
     /// The task's columns of `count` rows of a `(..., D)` tensor, from row `first`.
+    #[inline(always)]
     fn columns(&self, values: &[f32], first: usize, count: usize) -> Vec<Block> {
         let width = self.width();
         (first..first + count)
@@ -69,6 +70,7 @@ impl<'a> Task<'a> {
             .collect()
     }
 
+    #[inline(always)] // its exponentials want the vector instructions of the caller
     fn direction(&self, k: usize) -> Direction {
         let Sizes { rank, .. } = self.sizes;
         let rows = self.columns(self.parameters, k * self.sizes.parameters(), self.sizes.parameters());

@@ -21,6 +21,7 @@ pub mod reference;
 
 pub use orders::ScanOrders;
 
+use super::timing::{Part, Timer};
 use super::{Values, cpu_tensor, operand};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use std::sync::Arc;
@@ -140,6 +141,7 @@ impl CustomOp3 for SelectiveScan {
         sw: &CpuStorage,
         lw: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _timer = Timer::of(Part::Scan);
         let sizes = self.sizes(lx.dims(), lp.dims(), lw.dims())?;
         let (x, p, w) = (operand(NAME, sx, lx)?, operand(NAME, sp, lp)?, operand(NAME, sw, lw)?);
         let y = if self.state == 1 {
