@@ -1,5 +1,6 @@
 //! The command line as its users meet it: fixtures are made here, nothing is fetched.
 
+use gstreamer::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
