@@ -3,7 +3,7 @@
 use crate::crops::CropPlan;
 use crate::frame::Frame;
 use crate::model::load::{self, Description};
-use crate::model::{CROP, QMamba, StylePrompt};
+use crate::model::{Adapter, CROP, QMamba};
 use crate::{Error, Result, weights_file};
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -27,6 +27,8 @@ pub struct Options {
     pub model: String,
     /// `none`, or a file with an adapter for the model.
     pub style_prompt: String,
+    /// Whether an adapter that belongs to other weights is used all the same.
+    pub force_style_prompt: bool,
     /// `auto`, `cpu` or `cuda:N`.
     pub device: String,
     /// Threads that score; 0 for one on each core.
@@ -35,7 +37,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { model: DEFAULT_MODEL.into(), style_prompt: NO_STYLE_PROMPT.into(), device: "auto".into(), threads: 0 }
+        Self {
+            model: DEFAULT_MODEL.into(),
+            style_prompt: NO_STYLE_PROMPT.into(),
+            force_style_prompt: false,
+            device: "auto".into(),
+            threads: 0,
+        }
     }
 }
 
@@ -59,8 +67,8 @@ pub struct Score {
 #[derive(Clone)]
 pub struct Scorer {
     model: Arc<QMamba>,
-    own_prompt: Option<Arc<StylePrompt>>,
-    prompt: Option<Arc<StylePrompt>>,
+    own_prompt: Option<Arc<Adapter>>,
+    prompt: Option<Arc<Adapter>>,
     prompt_name: Arc<str>,
     model_name: Arc<str>,
     description: Arc<Description>,
@@ -117,7 +125,7 @@ impl Scorer {
             description: Arc::new(description),
             threads: Arc::new(pool),
         };
-        scorer.set_style_prompt(&options.style_prompt)?;
+        scorer.set_style_prompt(&options.style_prompt, options.force_style_prompt)?;
         Ok(scorer)
     }
 
@@ -125,8 +133,9 @@ impl Scorer {
     /// `none`.
     ///
     /// # Errors
-    /// The file is no adapter for this model; the one in use stays.
-    pub fn set_style_prompt(&mut self, style_prompt: &str) -> Result<()> {
+    /// The file is no adapter for this model, or says that it belongs to other weights and `force` is not set; the one in
+    /// use stays.
+    pub fn set_style_prompt(&mut self, style_prompt: &str, force: bool) -> Result<()> {
         if style_prompt.is_empty() || style_prompt == NO_STYLE_PROMPT {
             let own = self.own_prompt.is_some();
             (self.prompt, self.prompt_name) =
@@ -138,7 +147,7 @@ impl Scorer {
             let message = format!("style prompt `{style_prompt}` is neither `{NO_STYLE_PROMPT}` nor a file");
             return Err(Error::Input(message));
         }
-        let prompt = load::style_prompt(weights_file::read(path)?, path, self.model.config())?;
+        let prompt = load::adapter(weights_file::read(path)?, path, &self.description, force)?;
         (self.prompt, self.prompt_name) = (Some(Arc::new(prompt)), short_name(style_prompt).into());
         Ok(())
     }

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use qmambaiqa::crops::normalise;
 use qmambaiqa::model::parameters::{Init, Scope, Source};
-use qmambaiqa::model::{Config, QMamba, StylePrompt};
+use qmambaiqa::model::{Adapter, AdapterConfig, Config, QMamba};
 
 /// The generator of make.py.
 fn uniform(name: &str, n: usize) -> Vec<f32> {
@@ -62,7 +62,7 @@ fn scores_are_the_references() {
             let mut weights = Weights { trainable };
             let model = QMamba::new(Scope::new(&mut weights), &config).unwrap();
             let prompt = golden["style_prompt"].as_bool().unwrap();
-            let prompt = prompt.then(|| StylePrompt::new(Scope::new(&mut weights), &config).unwrap());
+            let prompt = prompt.then(|| Adapter::new(&mut weights, &config, &AdapterConfig::default()).unwrap());
             for crops in [&image, &batch] {
                 let output = model.forward(crops, prompt.as_ref()).unwrap();
                 for score in output.score.to_vec1::<f32>().unwrap() {

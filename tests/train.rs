@@ -1,24 +1,13 @@
 //! Training through the command line, on pictures made here.
 
+mod common;
+
+use common::make_data;
+use qmambaiqa::weights_file::{self, WriteDtype};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// Noise of falling strength on a gradient, labelled by its strength.
-fn make_data(folder: &Path) {
-    let mut table = String::from("image,mos\n");
-    let mut state = 1u32;
-    for i in 1..=30u32 {
-        let picture = image::RgbImage::from_fn(48, 40, |x, y| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let noise = (state >> 24) * (30 - i) / 60;
-            image::Rgb([(2 * x + noise) as u8, (2 * y + noise) as u8, noise as u8])
-        });
-        picture.save(folder.join(format!("p{i}.png"))).unwrap();
-        table.push_str(&format!("p{i}.png,{i}\n"));
-    }
-    std::fs::write(folder.join("mos.csv"), table).unwrap();
-}
 
 fn train(data: &Path, out: &Path, threads: usize) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qmambaiqa"));
@@ -34,6 +23,17 @@ fn a_killed_run_goes_on_to_the_same_weights() {
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
     make_data(&data);
+    // A teacher's maps, made up: one for each of 30 pictures.
+    let teacher = folder.path().join("teacher.safetensors");
+    let maps = (0..30 * 3 * 3 * 5).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+    let tensors = BTreeMap::from([("features".to_owned(), (vec![30, 3, 3, 5], maps))]);
+    weights_file::write(&teacher, &tensors, WriteDtype::F16, &BTreeMap::new()).unwrap();
+    let train = |data: &Path, out: &Path, threads| {
+        let mut command = train(data, out, threads);
+        command.args(["--optimizer", "muon", "--validate-every", "2", "--teacher-features"]).arg(&teacher);
+        command
+    };
+
     let whole = folder.path().join("whole.safetensors");
     assert!(train(&data, &whole, 1).status().unwrap().success());
 
@@ -82,4 +82,12 @@ fn unusable_data_is_named() {
     make_data(folder.path());
     std::fs::write(folder.path().join("p7.png"), "no picture").unwrap();
     fails("p7.png");
+    std::fs::copy(folder.path().join("p8.png"), folder.path().join("p7.png")).unwrap();
+    let teacher = folder.path().join("teacher.safetensors");
+    let tensors = BTreeMap::from([("features".to_owned(), (vec![29, 5], vec![0f32; 29 * 5]))]);
+    weights_file::write(&teacher, &tensors, WriteDtype::F32, &BTreeMap::new()).unwrap();
+    let mut command = train(folder.path(), &out, 1);
+    let output = command.arg("--teacher-features").arg(&teacher).stderr(Stdio::piped()).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && message.contains("each of 30 pictures"), "{message}");
 }

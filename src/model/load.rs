@@ -1,7 +1,8 @@
 //! Weight files to networks.
 
+use super::adapter::{Injection, PromptSize};
 use super::parameters::{Loaded, Scope};
-use super::{Config, QMamba, StylePrompt};
+use super::{Adapter, AdapterConfig, Config, QMamba};
 use crate::weights_file::WeightsFile;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -63,13 +64,40 @@ pub struct Description {
     pub range: Option<(f64, f64)>,
     /// All that the file's metadata says.
     pub metadata: BTreeMap<String, String>,
+    /// Hash of the network's weights, by which adapters know the one they belong to.
+    pub fingerprint: String,
+}
+
+/// Metadata of an adapter: the [`fingerprint`](Description::fingerprint) of the network it was tuned for.
+pub const BACKBONE: &str = "backbone";
+/// Metadata of an adapter: its [`AdapterConfig`].
+pub const ADAPTER: &str = "adapter";
+/// What the names of an adapter's tensors begin with, beside its head's.
+const ADAPTED: [&str; 4] = ["style_prompt.", "ssf.", "conv_prompt.", "cross_attention_prompt."];
+
+/// Whether a tensor is part of an adapter rather than of the network; a head can be either.
+pub fn is_adapters(name: &str) -> bool {
+    ADAPTED.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// 128 bits that change with any name, shape or value of the network's own tensors.
+pub fn fingerprint<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> Result<String> {
+    let mut hash = blake3::Hasher::new();
+    let own = tensors.into_iter().filter(|(name, _)| !is_adapters(name)).collect::<BTreeMap<_, _>>();
+    for (name, tensor) in own {
+        hash.update(format!("{name}{:?}", tensor.dims()).as_bytes());
+        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        hash.update(&bytes);
+    }
+    Ok(hash.finalize().to_hex()[..32].to_owned())
 }
 
 /// Builds the network that a file holds, with the adapter where the file has one too.
 ///
 /// # Errors
 /// Names the tensor that is missing, unknown or mis-shaped; says what to do about a classification head.
-pub fn network(file: WeightsFile, path: &Path) -> Result<(QMamba, Option<StylePrompt>, Description)> {
+pub fn network(file: WeightsFile, path: &Path) -> Result<(QMamba, Option<Adapter>, Description)> {
     let wrong = |message: String| Error::Weights { path: path.to_owned(), message };
     let metadata = file.metadata.clone();
     let tensors = tensors(file, path)?;
@@ -84,12 +112,15 @@ pub fn network(file: WeightsFile, path: &Path) -> Result<(QMamba, Option<StylePr
             path.display()
         )));
     }
-    let has_prompt = tensors.keys().any(|name| name.starts_with("style_prompt."));
+    let has_adapter = tensors.keys().any(|name| is_adapters(name));
+    // A head in such a file is the network's.
+    let adapter_config =
+        AdapterConfig { head: false, ..adapter_config(&description.metadata, &tensors).map_err(wrong)? };
     let mut source = Loaded { tensors };
     let of_file = |e: candle_core::Error| wrong(crate::error::plain(&e));
     let model = QMamba::new(Scope::new(&mut source), &description.config).map_err(of_file)?;
-    let prompt = if has_prompt {
-        Some(StylePrompt::new(Scope::new(&mut source), &description.config).map_err(of_file)?)
+    let adapter = if has_adapter {
+        Some(Adapter::new(&mut source, &description.config, &adapter_config).map_err(of_file)?)
     } else {
         None
     };
@@ -99,28 +130,70 @@ pub fn network(file: WeightsFile, path: &Path) -> Result<(QMamba, Option<StylePr
             source.tensors.len(),
             description.name.as_deref().unwrap_or("this network")
         ))),
-        None => Ok((model, prompt, description)),
+        None => Ok((model, adapter, description)),
     }
 }
 
-/// Builds an adapter for a network from a file of its own.
+/// Builds an adapter for the network that `description` describes, from a file of its own.
 ///
 /// # Errors
-/// Names the tensor that is missing, unknown or mis-shaped.
-pub fn style_prompt(file: WeightsFile, path: &Path, config: &Config) -> Result<StylePrompt> {
+/// The adapter says that it belongs to another network, unless `force`; names the tensor that is missing, unknown or
+/// mis-shaped.
+pub fn adapter(file: WeightsFile, path: &Path, description: &Description, force: bool) -> Result<Adapter> {
     let wrong = |message: String| Error::Weights { path: path.to_owned(), message };
+    let metadata = file.metadata.clone();
+    let backbone = metadata.get(BACKBONE).filter(|b| **b != description.fingerprint && !force);
+    if let Some(backbone) = backbone {
+        let of = metadata.get("model").map(|name| format!(" of {name}")).unwrap_or_default();
+        return Err(wrong(format!(
+            "belongs to the weights {backbone}{of}, the model has {}: tune it for this model, or force it",
+            description.fingerprint
+        )));
+    }
     let mut source = Loaded { tensors: tensors(file, path)? };
-    // A file with backbone and adapter serves as an adapter too.
-    source.tensors.retain(|name, _| name.starts_with("style_prompt."));
-    if source.tensors.is_empty() {
-        return Err(wrong("is not a style prompt: it has no `style_prompt.*` tensors".into()));
+    let config = adapter_config(&metadata, &source.tensors).map_err(wrong)?;
+    if !metadata.contains_key(ADAPTER) {
+        // A file with network and adapter serves as an adapter too.
+        source.tensors.retain(|name, _| is_adapters(name));
+        if source.tensors.is_empty() {
+            return Err(wrong("is no adapter: it has no `style_prompt.*` tensors".into()));
+        }
     }
     let of_file = |e: candle_core::Error| wrong(crate::error::plain(&e));
-    let prompt = StylePrompt::new(Scope::new(&mut source), config).map_err(of_file)?;
+    let adapter = Adapter::new(&mut source, &description.config, &config).map_err(of_file)?;
     match source.tensors.keys().next() {
         Some(name) => Err(wrong(format!("has an unknown tensor `{name}`"))),
-        None => Ok(prompt),
+        None => Ok(adapter),
     }
+}
+
+/// The adapter that metadata describes, or that the names and shapes of a file's tensors show.
+fn adapter_config(
+    metadata: &BTreeMap<String, String>,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<AdapterConfig, String> {
+    let config = match metadata.get(ADAPTER) {
+        Some(json) => serde_json::from_str(json).map_err(|e| format!("metadata `{ADAPTER}`: {e}"))?,
+        None => {
+            let kinds =
+                [Injection::StylePrompt, Injection::Ssf, Injection::ConvPrompt, Injection::CrossAttentionPrompt];
+            let has = |prefix: &&str| tensors.keys().any(|name| name.starts_with(*prefix));
+            let injection = ADAPTED.iter().zip(kinds).find(|(prefix, _)| has(prefix)).map(|(_, kind)| kind);
+            let shape = |stage| tensors.get(&format!("style_prompt.{stage}.prompts")).map_or(&[][..], Tensor::dims);
+            let mut config = AdapterConfig { injection: injection.unwrap_or(Injection::None), ..Default::default() };
+            if let Some((name, prompts)) = tensors.iter().find(|(name, _)| name.ends_with(".0.prompts")) {
+                config.prompts =
+                    prompts.dims().first().copied().ok_or_else(|| format!("tensor `{name}` is a scalar"))?;
+            }
+            if let &[_, _, h, w] = shape(0) {
+                let same = shape(1).get(2..) == Some(&[h, w]);
+                config.size = if same { PromptSize::Fixed(h, w) } else { PromptSize::Layer };
+            }
+            config
+        }
+    };
+    AdapterConfig::validate(&config).map_err(|e| e.to_string())?;
+    Ok(config)
 }
 
 /// The network that metadata names, or that names and shapes of tensors show.
@@ -139,7 +212,8 @@ fn describe(metadata: BTreeMap<String, String>, tensors: &BTreeMap<String, Tenso
         },
     };
     let name = config.name().map(str::to_owned).or_else(|| metadata.get("model").cloned());
-    Ok(Description { name, config, range, metadata })
+    let fingerprint = fingerprint(tensors)?;
+    Ok(Description { name, config, range, metadata, fingerprint })
 }
 
 /// The configuration of a file without metadata. Windows leave no trace in shapes; a gate shows that there are some.

@@ -1,14 +1,14 @@
 //! QMamba: a vision state-space network (VMamba v2) with a quality head, by configuration with LQMamba's local scan.
 
+pub mod adapter;
 mod blocks;
 mod config;
 pub mod load;
 pub mod parameters;
 mod ss2d;
-mod style_prompt;
 
+pub use adapter::{Adapter, AdapterConfig};
 pub use config::{CROP, Config};
-pub use style_prompt::StylePrompt;
 
 use blocks::{Downsample, Linear, Norm, PatchEmbed, VssBlock};
 use candle_core::{Result, Tensor};
@@ -73,11 +73,11 @@ impl QMamba {
         &self.config
     }
 
-    /// Scores normalised crops `(B, H, W, 3)`, adapted by a style prompt where one is given.
+    /// Scores normalised crops `(B, H, W, 3)`, changed by an adapter where one is given.
     ///
     /// # Errors
     /// Crops of another shape.
-    pub fn forward(&self, crops: &Tensor, style_prompt: Option<&StylePrompt>) -> Result<Output> {
+    pub fn forward(&self, crops: &Tensor, adapter: Option<&Adapter>) -> Result<Output> {
         let mut x = self.patch_embed.forward(crops)?;
         for (i, stage) in self.stages.iter().enumerate() {
             for block in &stage.blocks {
@@ -86,14 +86,15 @@ impl QMamba {
             if let Some(downsample) = &stage.downsample {
                 x = downsample.forward(&x)?;
             }
-            if let Some(style_prompt) = style_prompt {
-                x = style_prompt.forward(i, &x)?;
+            if let Some(adapter) = adapter {
+                x = adapter.forward(i, &x)?;
             }
         }
         let (b, h, w, c) = x.dims4()?;
         let tokens = self.norm.forward(&x.reshape((b, h * w, c))?)?;
         let features = crate::ops::mean_tokens(&tokens)?;
-        let score = self.head.forward(&features)?.squeeze(1)?;
+        let head = adapter.and_then(|a| a.head.as_ref()).unwrap_or(&self.head);
+        let score = head.forward(&features)?.squeeze(1)?;
         Ok(Output { tokens, features, score })
     }
 }

@@ -52,6 +52,11 @@ impl<'a> Scope<'a> {
         Scope { prefix: format!("{}{part}.", self.prefix), source: &mut *self.source }
     }
 
+    /// The same scope, for a part whose names stand beside this one's.
+    pub fn reborrow(&mut self) -> Scope<'_> {
+        Scope { prefix: self.prefix.clone(), source: &mut *self.source }
+    }
+
     /// See [`Source::tensor`].
     pub fn get(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         self.source.tensor(&format!("{}{name}", self.prefix), shape, init)

@@ -226,6 +226,26 @@ fn wrong_shapes_are_errors_that_name_the_operation() {
 }
 
 #[test]
+fn modulation() {
+    for (b, l, m, c) in [(1, 1, 1, 1), (2, 9, 1, 33), (2, 9, 9, 33), (3, 50, 1, 16)] {
+        let mut noise = Noise(51);
+        let x = noise.tensor(&[b, l, c], Fill::Noise);
+        let (gamma, beta) = (noise.tensor(&[b, m, c], Fill::Noise), noise.tensor(&[b, m, c], Fill::Noise));
+        let expected = x.broadcast_mul(&(&gamma + 1.0).unwrap()).unwrap().broadcast_add(&beta).unwrap();
+        check_values(
+            &format!("modulate {b} {l} {m} {c}"),
+            &modulate(&x, &gamma, &beta).unwrap(),
+            &values(&expected),
+            1e-6,
+        );
+        check_gradient(&format!("modulate {b} {l} {m} {c}"), &[x, gamma, beta], |t| modulate(&t[0], &t[1], &t[2]));
+    }
+    let t = |shape: &[usize]| Noise(1).tensor(shape, Fill::Noise);
+    let error = modulate(&t(&[2, 6, 4]), &t(&[2, 3, 4]), &t(&[2, 3, 4])).unwrap_err();
+    assert!(error.to_string().contains("modulate"), "{error}");
+}
+
+#[test]
 fn pooling_and_gates() {
     for (b, k, l, d) in [(1, 1, 1, 1), (2, 4, 9, 33), (3, 2, 50, 16)] {
         let mut noise = Noise(43);

@@ -110,6 +110,12 @@ impl ObjectImpl for QMambaIqa {
                     .default_value(Some(defaults.options.style_prompt.as_str()))
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecBoolean::builder("force-style-prompt")
+                    .nick("Force style prompt")
+                    .blurb("Use a style prompt even where its file says that it belongs to other weights")
+                    .default_value(defaults.options.force_style_prompt)
+                    .mutable_playing()
+                    .build(),
                 glib::ParamSpecUInt::builder("crops")
                     .nick("Crops")
                     .blurb("Crops of 224x224 pixels that are scored of each frame; more cover more and cost more")
@@ -224,10 +230,11 @@ impl ObjectImpl for QMambaIqa {
             "device" => settings.options.device = text(&defaults.device),
             "style-prompt" => {
                 settings.options.style_prompt = text(&defaults.style_prompt);
-                let name = settings.options.style_prompt.clone();
+                let (name, force) = (settings.options.style_prompt.clone(), settings.options.force_style_prompt);
                 drop(settings);
-                self.adapt(&name);
+                self.adapt(&name, force);
             }
+            "force-style-prompt" => set(&mut settings.options.force_style_prompt, value),
             "threads" => {
                 if let Ok(threads) = value.get::<u32>() {
                     settings.options.threads = threads as usize;
@@ -249,6 +256,7 @@ impl ObjectImpl for QMambaIqa {
         match pspec.name() {
             "model" => settings.options.model.to_value(),
             "style-prompt" => settings.options.style_prompt.to_value(),
+            "force-style-prompt" => settings.options.force_style_prompt.to_value(),
             "crops" => settings.crops.to_value(),
             "sampling" => settings.sampling.to_value(),
             "seed" => settings.seed.to_value(),
@@ -488,9 +496,9 @@ impl QMambaIqa {
     }
 
     /// Changes the adapter of a running element; a wrong one leaves the old in use and warns.
-    fn adapt(&self, style_prompt: &str) {
+    fn adapt(&self, style_prompt: &str, force: bool) {
         let Some(mut scorer) = self.state.lock().as_ref().map(|state| state.scorer.clone()) else { return };
-        match scorer.set_style_prompt(style_prompt) {
+        match scorer.set_style_prompt(style_prompt, force) {
             Ok(()) => {
                 if let Some(state) = self.state.lock().as_mut() {
                     state.scorer = scorer;

@@ -1,6 +1,7 @@
 //! Labelled folders: a `mos.csv` beside the pictures that it names.
 
-use super::settings::SplitBy;
+use super::sets;
+use super::settings::{Fold, ScoreRange, SplitBy};
 use crate::random::Random;
 use crate::{Error, Result};
 use image::RgbImage;
@@ -13,8 +14,10 @@ use std::path::{Path, PathBuf};
 pub struct Row {
     /// File name, relative to the folder.
     pub image: String,
-    /// Mean opinion score as in the file; higher is better.
+    /// Mean opinion score in the set's unit; higher is better.
     pub mos: f64,
+    /// What it shares with pictures that no split may part it from, such as the reference; empty for none.
+    pub group: String,
 }
 
 /// The rows of a folder's label file, in its order.
@@ -24,25 +27,43 @@ pub struct Labels {
     pub folder: PathBuf,
     /// The rows.
     pub rows: Vec<Row>,
+    /// The scores that mean worst and best, where the set is known.
+    pub range: Option<ScoreRange>,
 }
 
 impl Labels {
-    /// Reads `folder/mos.csv`: columns `image` and `mos`, others ignored.
+    /// Reads the labels of a folder: a `mos.csv` with the columns `image` and `mos` (others are ignored), or one of the
+    /// paper's data sets as its authors distribute it.
     ///
     /// # Errors
     /// A missing file or column, and rows that cannot be read, with their line.
     pub fn read(folder: &Path) -> Result<Self> {
-        Self::read_file(folder, &folder.join("mos.csv"))
+        sets::open(folder, None)
     }
 
-    /// Reads another label file for the pictures of a folder.
+    /// The same with the groups that a split goes by.
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub fn read_file(folder: &Path, file: &Path) -> Result<Self> {
+    pub fn for_split(folder: &Path, by: &SplitBy) -> Result<Self> {
+        let group = if let SplitBy::Column(name) = by { Some(name.as_str()) } else { None };
+        sets::open(folder, group)
+    }
+
+    /// Reads another label file for the pictures of a folder, with the groups of a column where one is named.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_file(folder: &Path, file: &Path, group: Option<&str>) -> Result<Self> {
+        let rows = Self::read_table(file, "image", "mos", group)?;
+        Ok(Self { folder: folder.to_owned(), rows, range: None })
+    }
+
+    /// The rows of a table, by the names of its columns.
+    pub(super) fn read_table(file: &Path, image: &str, mos: &str, group: Option<&str>) -> Result<Vec<Row>> {
         let wrong = |message: String| Error::Input(format!("{}: {message}", file.display()));
         if !file.is_file() {
-            return Err(wrong("no such file; expected a table with the columns image,mos".into()));
+            return Err(wrong(format!("no such file; expected a table with the columns {image},{mos}")));
         }
         let reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(file);
         let mut reader = reader.map_err(|e| wrong(e.to_string()))?;
@@ -51,10 +72,11 @@ impl Labels {
             let found = headers.iter().position(|h| h.trim_start_matches('\u{feff}').eq_ignore_ascii_case(name));
             found.ok_or_else(|| {
                 let have = headers.iter().collect::<Vec<_>>().join(",");
-                wrong(format!("no column `{name}`; expected image,mos, found {have}"))
+                wrong(format!("no column `{name}`; expected {image},{mos}, found {have}"))
             })
         };
-        let (image, mos) = (column("image")?, column("mos")?);
+        let (image, mos) = (column(image)?, column(mos)?);
+        let group = group.map(column).transpose()?;
         let mut rows = Vec::new();
         for record in reader.records() {
             let record = record.map_err(|e| wrong(e.to_string()))?;
@@ -65,21 +87,27 @@ impl Labels {
                 return Err(wrong(format!("line {line}: no image name")));
             }
             match value.parse::<f64>() {
-                Ok(mos) if mos.is_finite() => rows.push(Row { image: name.to_owned(), mos }),
+                Ok(mos) if mos.is_finite() => {
+                    let group = group.and_then(|g| record.get(g)).unwrap_or_default().to_owned();
+                    rows.push(Row { image: name.to_owned(), mos, group });
+                }
                 _ => return Err(wrong(format!("line {line}: mos `{value}` of {name} is not a number"))),
             }
         }
         if rows.is_empty() {
             return Err(wrong("no rows".into()));
         }
-        Ok(Self { folder: folder.to_owned(), rows })
+        Ok(rows)
     }
 
-    /// Smallest and largest score.
+    /// The scores that mean worst and best: the set's, or else the smallest and the largest.
     ///
     /// # Errors
     /// All scores are equal: nothing can be learned from them.
     pub fn range(&self) -> Result<(f64, f64)> {
+        if let Some(range) = self.range {
+            return Ok((range.low, range.high));
+        }
         let low = self.rows.iter().map(|r| r.mos).fold(f64::INFINITY, f64::min);
         let high = self.rows.iter().map(|r| r.mos).fold(f64::NEG_INFINITY, f64::max);
         if low < high {
@@ -93,33 +121,37 @@ impl Labels {
     ///
     /// # Errors
     /// Too few pictures for both.
-    pub fn split(&self, by: SplitBy, part: f64, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
+    pub fn split(&self, by: &SplitBy, part: f64, fold: Option<Fold>, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
         let mut held_out = vec![false; self.rows.len()];
-        let groups: Vec<Vec<usize>> = match by {
-            SplitBy::Random => {
-                let mut order: Vec<usize> = (0..self.rows.len()).collect();
-                Random::new(seed, 0x5917).shuffle(&mut order);
-                vec![order]
-            }
+        match by {
+            // Series of names that differ in their last number, each in the order of that number.
             SplitBy::Ranges => {
-                // Series of names that differ in their last number, each in the order of that number.
                 let mut series: BTreeMap<&str, Vec<(u64, usize)>> = BTreeMap::new();
                 for (i, row) in self.rows.iter().enumerate() {
                     let (prefix, number) = last_number(&row.image);
                     series.entry(prefix).or_default().push((number, i));
                 }
-                series
-                    .into_values()
-                    .map(|mut series| {
-                        series.sort_unstable();
-                        series.into_iter().map(|(_, i)| i).collect()
-                    })
-                    .collect()
+                for mut series in series.into_values() {
+                    series.sort_unstable();
+                    let kept = series.len() - (series.len() as f64 * part).round() as usize;
+                    series[kept..].iter().for_each(|&(_, i)| held_out[i] = true);
+                }
             }
-        };
-        for group in groups {
-            let kept = group.len() - (group.len() as f64 * part).round() as usize;
-            group[kept..].iter().for_each(|&i| held_out[i] = true);
+            // Groups at random; a picture without one is alone.
+            SplitBy::Random | SplitBy::Column(_) => {
+                let mut groups: BTreeMap<(&str, usize), Vec<usize>> = BTreeMap::new();
+                for (i, row) in self.rows.iter().enumerate() {
+                    let alone = if row.group.is_empty() { i } else { 0 };
+                    groups.entry((&row.group, alone)).or_default().push(i);
+                }
+                let mut groups: Vec<Vec<usize>> = groups.into_values().collect();
+                Random::new(seed, 0x5917).shuffle(&mut groups);
+                let chosen: Vec<&Vec<usize>> = match fold {
+                    Some(fold) => groups.iter().skip(fold.index - 1).step_by(fold.count).collect(),
+                    None => groups.iter().skip(groups.len() - (groups.len() as f64 * part).round() as usize).collect(),
+                };
+                chosen.into_iter().flatten().for_each(|&i| held_out[i] = true);
+            }
         }
         let (validation, training): (Vec<usize>, Vec<usize>) = (0..self.rows.len()).partition(|&i| held_out[i]);
         if training.is_empty() || validation.len() < 2 {
@@ -172,8 +204,12 @@ mod tests {
     use super::*;
 
     fn labels(names: &[&str]) -> Labels {
-        let rows = names.iter().enumerate().map(|(i, n)| Row { image: (*n).to_owned(), mos: i as f64 }).collect();
-        Labels { folder: "x".into(), rows }
+        let rows = names
+            .iter()
+            .enumerate()
+            .map(|(i, n)| Row { image: (*n).to_owned(), mos: i as f64, group: format!("g{}", i / 5) })
+            .collect();
+        Labels { folder: "x".into(), rows, range: None }
     }
 
     #[test]
@@ -181,7 +217,7 @@ mod tests {
         let names: Vec<String> =
             (1..=10).map(|i| format!("a_{i}.jpg")).chain((1..=5).map(|i| format!("b{i}.jpg"))).collect();
         let labels = labels(&names.iter().map(String::as_str).collect::<Vec<_>>());
-        let (training, validation) = labels.split(SplitBy::Ranges, 0.2, 0).unwrap();
+        let (training, validation) = labels.split(&SplitBy::Ranges, 0.2, None, 0).unwrap();
         assert_eq!(
             validation.iter().map(|&i| names[i].as_str()).collect::<Vec<_>>(),
             ["a_9.jpg", "a_10.jpg", "b5.jpg"]
@@ -193,10 +229,25 @@ mod tests {
     fn random_splits_repeat_and_differ_by_seed() {
         let names: Vec<String> = (0..50).map(|i| format!("{i}.png")).collect();
         let labels = labels(&names.iter().map(String::as_str).collect::<Vec<_>>());
-        let split = |seed| labels.split(SplitBy::Random, 0.2, seed).unwrap().1;
+        let split = |seed| labels.split(&SplitBy::Random, 0.2, None, seed).unwrap().1;
         assert_eq!(split(1), split(1));
         assert_ne!(split(1), split(2));
         assert_eq!(split(1).len(), 10);
+    }
+
+    #[test]
+    fn groups_stay_together_and_folds_take_turns() {
+        let names: Vec<String> = (0..50).map(|i| format!("{i}.png")).collect();
+        let labels = labels(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let by = SplitBy::Column("x".into());
+        let mut seen = vec![0; 50];
+        for index in 1..=4 {
+            let (training, validation) = labels.split(&by, 0.2, Some(Fold { index, count: 4 }), 3).unwrap();
+            assert!(validation.iter().all(|v| training.iter().all(|t| labels.rows[*t].group != labels.rows[*v].group)));
+            validation.iter().for_each(|&v| seen[v] += 1);
+        }
+        assert_eq!(seen, vec![1; 50]);
+        assert_eq!(labels.split(&by, 0.2, None, 3).unwrap().1.len(), 10);
     }
 
     #[test]
@@ -227,6 +278,9 @@ mod tests {
         let message = Labels::read(&folder.path().join("nowhere")).unwrap_err().to_string();
         assert!(message.contains("no such file"), "{message}");
         std::fs::write(&file, "\u{feff}Image, MOS ,x\n a.png , 1.5 ,z\n").unwrap();
-        assert_eq!(Labels::read(folder.path()).unwrap().rows, [Row { image: "a.png".into(), mos: 1.5 }]);
+        assert_eq!(
+            Labels::read(folder.path()).unwrap().rows,
+            [Row { image: "a.png".into(), mos: 1.5, group: String::new() }]
+        );
     }
 }

@@ -7,9 +7,12 @@ pub mod dataset;
 mod loss;
 mod muon;
 mod optimizer;
+mod parts;
 mod run;
+mod sets;
 mod settings;
+mod student;
 mod teacher;
 
 pub use run::{Progress, Summary, train};
-pub use settings::{Optimizer, Phase, Settings, SplitBy};
+pub use settings::{Fold, Optimizer, Phase, ScoreRange, Settings, SplitBy};

@@ -3,22 +3,21 @@
 use super::augment;
 use super::checkpoint::{self, Position};
 use super::correlation::{plcc, srcc};
-use super::dataset::Labels;
 use super::loss::{self, Targets, TeacherHead};
 use super::optimizer::State;
+use super::parts::{Parts, Sample};
 use super::settings::Settings;
+use super::student::Student;
 use super::teacher::Teacher;
 use crate::crops::{MEAN, STD};
-use crate::model::parameters::{Init, Loaded, Scope, Source, Trainable};
-use crate::model::{CROP, Config, QMamba};
+use crate::model::CROP;
+use crate::model::parameters::{Init, Source};
 use crate::random::Random;
-use crate::weights_file::{self, WriteDtype};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 use parking_lot::Mutex;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,20 +54,13 @@ pub struct Summary {
     pub seconds: f64,
 }
 
-/// One training picture.
-struct Sample {
-    image: RgbImage,
-    score: f32,
-    /// Its row in the teacher's features.
-    row: Option<usize>,
-}
-
 /// Everything that the steps read.
 struct Run<'a> {
     settings: &'a Settings,
-    model: QMamba,
+    student: Student,
     teacher: Option<(Teacher, TeacherHead)>,
     training: Vec<Sample>,
+    /// Pictures with their scores, 0 to 1.
     validation: Vec<(RgbImage, f64)>,
     /// One thread each, for shards.
     pools: Vec<rayon::ThreadPool>,
@@ -76,24 +68,20 @@ struct Run<'a> {
     pool: rayon::ThreadPool,
 }
 
-/// Trains and writes `out`, the weights of the best epoch, with `out`'s name plus `.log.csv`, `.validation.csv` and, until
-/// the run ends, `.checkpoint` beside it. Goes on from a checkpoint where there is one.
+/// Trains and writes `out`, the weights of the best epoch, with `out`'s name plus `.log.csv`, `.validation.csv` and
+/// `.checkpoint` beside it. Goes on from a checkpoint where there is one; a finished run's has nothing left to do.
 ///
 /// # Errors
 /// Unusable settings or data, an unwritable output, a loss that is no longer finite.
 pub fn train(settings: &Settings, out: &Path, threads: usize, watch: &(dyn Fn(Progress) + Sync)) -> Result<Summary> {
     settings.validate()?;
-    let config = Config::named(&settings.model)?;
-    let mut source = Trainable::new(settings.seed, start(settings)?);
-    let model = QMamba::new(Scope::new(&mut source), &config)?;
-    if let Some(name) = source.unused().next() {
-        return Err(Error::Input(format!("the weights to start from have an unknown tensor `{name}`")));
-    }
+    let (student, mut source) = Student::new(settings)?;
     let parameters = source.variables.iter().map(|(_, v)| v.elem_count()).sum();
-    let (training, validation, teacher) = load(settings, out, watch)?;
+    let Parts { training, validation, teacher, held_out } = Parts::load(settings, watch)?;
+    write_bytes(&beside(out, ".validation.csv"), &held_out)?;
     let teacher = teacher.map(|teacher| {
         let head = TeacherHead {
-            weight: source.tensor("teacher.weight", &[teacher.size, config.features()], Init::Zeros)?,
+            weight: source.tensor("teacher.weight", &[teacher.size, student.config().features()], Init::Zeros)?,
             bias: source.tensor("teacher.bias", &[teacher.size], Init::Zeros)?,
         };
         Ok::<_, Error>((teacher, head))
@@ -105,51 +93,8 @@ pub fn train(settings: &Settings, out: &Path, threads: usize, watch: &(dyn Fn(Pr
     let pools = (0..threads).map(|_| pool(1)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let pool = pool(threads).map_err(failed)?;
     let mut optimizer = State::new(std::mem::take(&mut source.variables), settings)?;
-    let run = Run { settings, model, teacher, training, validation, pools, pool };
+    let run = Run { settings, student, teacher, training, validation, pools, pool };
     run.all(&mut optimizer, out, parameters, watch)
-}
-
-/// The weights to start from, without the head of another task.
-fn start(settings: &Settings) -> Result<BTreeMap<String, Tensor>> {
-    let Some(path) = &settings.start else { return Ok(BTreeMap::new()) };
-    let file = weights_file::read(path)?;
-    let mut tensors = crate::model::load::tensors(file, path)?;
-    if tensors.get("classifier.head.weight").is_some_and(|head| head.dims().first() != Some(&1)) {
-        tensors.retain(|name, _| !name.starts_with("classifier.head."));
-    }
-    Ok(tensors)
-}
-
-type Parts = (Vec<Sample>, Vec<(RgbImage, f64)>, Option<Teacher>);
-
-/// Reads every picture into memory; writes the list of those held out.
-fn load(settings: &Settings, out: &Path, watch: &(dyn Fn(Progress) + Sync)) -> Result<Parts> {
-    let (mut training, mut validation, mut teacher) = (Vec::new(), Vec::new(), None);
-    let mut held_out = String::from("image,mos\n");
-    for (i, folder) in settings.data.iter().enumerate() {
-        let labels = Labels::read(folder)?;
-        let (low, high) = labels.range()?;
-        let scale = |mos: f64| (mos - low) / (high - low);
-        let (train_rows, validation_rows) = labels.split(settings.split, settings.validation, settings.seed)?;
-        let taught = settings.teacher_features.as_ref().filter(|_| i == 0);
-        if let Some(path) = taught {
-            teacher = Some(Teacher::read(path, labels.rows.len())?);
-        }
-        let (done, total) = (AtomicUsize::new(0), labels.rows.len());
-        let progress = || watch(Progress::Loading(done.fetch_add(1, Ordering::Relaxed) + 1, total));
-        for (&row, image) in train_rows.iter().zip(labels.load(&train_rows, progress)?) {
-            training.push(Sample { image, score: scale(labels.rows[row].mos) as f32, row: taught.map(|_| row) });
-        }
-        for (&row, image) in validation_rows.iter().zip(labels.load(&validation_rows, progress)?) {
-            let entry = &labels.rows[row];
-            held_out.push_str(&format!("{},{}\n", entry.image, entry.mos));
-            validation.push((image, scale(entry.mos)));
-        }
-        let (t, v) = (train_rows.len(), validation_rows.len());
-        watch(Progress::Note(format!("{}: {t} pictures to train on, {v} held out", folder.display())));
-    }
-    write_text(&beside(out, ".validation.csv"), &held_out)?;
-    Ok((training, validation, teacher))
 }
 
 fn beside(out: &Path, suffix: &str) -> PathBuf {
@@ -158,8 +103,8 @@ fn beside(out: &Path, suffix: &str) -> PathBuf {
     out.with_file_name(name)
 }
 
-fn write_text(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(|source| Error::Io { path: path.to_owned(), source })
+fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
 /// 8-bit RGB to normalised values, (H, W, 3).
@@ -215,7 +160,10 @@ impl Run<'_> {
                 let better = validates && position.best.is_none_or(|(best, _)| srcc > best);
                 if better {
                     position.best = Some((srcc, epoch + 1));
-                    self.save(optimizer, out, &position, plcc)?;
+                    let reported = serde_json::json!({
+                        "validation": { "images": self.validation.len(), "srcc": srcc, "plcc": plcc, "crops": "center 1" }
+                    });
+                    self.student.save(optimizer, s, out, &position, &reported)?;
                 }
                 position.seconds += clock.elapsed().as_secs_f64();
                 clock = Instant::now();
@@ -320,7 +268,7 @@ impl Run<'_> {
         pixels.append(&mut copies);
         let count = pixels.len() / (side * side * 3);
         let crops = Tensor::from_vec(pixels, (count, side, side, 3), &Device::Cpu)?;
-        let output = self.model.forward(&crops, None)?;
+        let output = self.student.forward(&crops)?;
         // A shard in which a picture of another folder has no features does without.
         let features = features.filter(|_| shard.iter().all(|&i| self.training[i].row.is_some()));
         let targets = Targets { scores, features, distorted };
@@ -337,24 +285,15 @@ impl Run<'_> {
         Ok((gradients, [total, score, teacher, rank]))
     }
 
-    /// The averaged weights as a network that only infers.
-    fn averaged(&self, optimizer: &State) -> Result<QMamba> {
-        let tensors = optimizer.slots.iter().map(|slot| {
-            Ok((slot.name.clone(), Tensor::from_slice(&slot.average, slot.variable.shape(), &Device::Cpu)?))
-        });
-        let mut source = Loaded { tensors: tensors.collect::<Result<_>>()? };
-        Ok(QMamba::new(Scope::new(&mut source), self.model.config())?)
-    }
-
     /// SRCC and PLCC over the held-out pictures, by their central crop.
     fn validate(&self, optimizer: &State) -> Result<(f64, f64)> {
-        let model = self.averaged(optimizer)?;
+        let student = self.student.averaged(optimizer)?;
         let score = |image: &RgbImage| -> Result<f64> {
             let crop = augment::centre_crop(image, CROP);
             let mut pixels = Vec::new();
             normalised(&crop, &mut pixels);
             let shape = (1, crop.height() as usize, crop.width() as usize, 3);
-            let output = model.forward(&Tensor::from_vec(pixels, shape, &Device::Cpu)?, None)?;
+            let output = student.forward(&Tensor::from_vec(pixels, shape, &Device::Cpu)?)?;
             Ok(f64::from(output.score.to_vec1::<f32>()?[0]))
         };
         let scores =
@@ -362,34 +301,5 @@ impl Run<'_> {
         let scores = scores?;
         let opinions: Vec<f64> = self.validation.iter().map(|(_, mos)| *mos).collect();
         Ok((srcc(&scores, &opinions), plcc(&scores, &opinions)))
-    }
-
-    /// Writes the averaged weights with what they are and where they come from.
-    fn save(&self, optimizer: &State, out: &Path, position: &Position, plcc: f64) -> Result<()> {
-        let network = optimizer.slots.iter().filter(|slot| !slot.name.starts_with("teacher."));
-        let tensors = network.map(|s| (s.name.clone(), (s.variable.dims().to_vec(), s.average.clone()))).collect();
-        let json = |v: serde_json::Result<String>| v.map_err(|e| Error::Input(e.to_string()));
-        let (srcc, epoch) = position.best.unwrap_or((f64::NAN, 0));
-        // Names alone: where the folders lay on this machine is nobody's business.
-        let name = |path: &PathBuf| path.file_name().map(PathBuf::from).unwrap_or_default();
-        let shared = Settings {
-            data: self.settings.data.iter().map(name).collect(),
-            start: self.settings.start.as_ref().map(name),
-            teacher_features: self.settings.teacher_features.as_ref().map(name),
-            ..self.settings.clone()
-        };
-        let reported = serde_json::json!({
-            "validation": { "images": self.validation.len(), "srcc": srcc, "plcc": plcc, "crops": "center 1" }
-        });
-        let metadata = BTreeMap::from([
-            ("model".to_owned(), self.settings.model.clone()),
-            ("config".to_owned(), json(serde_json::to_string(self.model.config()))?),
-            ("range".to_owned(), "[0.0,1.0]".to_owned()),
-            ("training".to_owned(), json(serde_json::to_string(&shared))?),
-            ("epoch".to_owned(), epoch.to_string()),
-            ("reported".to_owned(), reported.to_string()),
-            ("producer".to_owned(), concat!("qmambaiqa ", env!("CARGO_PKG_VERSION"), " train").to_owned()),
-        ]);
-        weights_file::write(out, &tensors, WriteDtype::F16, &metadata)
     }
 }

@@ -1,5 +1,7 @@
 //! What a training run is told.
 
+use crate::model::AdapterConfig;
+use crate::model::adapter::Injection;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -30,13 +32,70 @@ impl FromStr for Phase {
 }
 
 /// How a set is divided into a training and a validation part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitBy {
     /// The last part of each numbered series of names: neighbours, which may show one scene, stay together.
     Ranges,
-    /// At random, by the seed.
+    /// At random, by the seed; what a known set made from one reference stays together.
     Random,
+    /// Whole groups of one value in a column of the table, at random: a reference or a prompt is never in both parts.
+    Column(String),
+}
+
+impl FromStr for SplitBy {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match (text, text.strip_prefix("column:")) {
+            ("ranges", _) => Ok(Self::Ranges),
+            ("random", _) => Ok(Self::Random),
+            (_, Some(name)) if !name.is_empty() => Ok(Self::Column(name.to_owned())),
+            _ => Err(Error::Input(format!("`{text}`: expected ranges, random or column:NAME"))),
+        }
+    }
+}
+
+/// One of several parts that are held out in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fold {
+    /// Which, from 1.
+    pub index: usize,
+    /// Of how many.
+    pub count: usize,
+}
+
+impl FromStr for Fold {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match parts {
+            Some((index, count)) if count >= 2 && (1..=count).contains(&index) => Ok(Self { index, count }),
+            _ => Err(Error::Input(format!("`{text}`: expected I/N with I from 1 to N and N at least 2"))),
+        }
+    }
+}
+
+/// The scores that mean worst and best.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ScoreRange {
+    /// Worst.
+    pub low: f64,
+    /// Best; below `low` where a higher score is worse.
+    pub high: f64,
+}
+
+impl FromStr for ScoreRange {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.split_once(':').and_then(|(l, h)| Some((l.parse::<f64>().ok()?, h.parse::<f64>().ok()?)));
+        match parts {
+            Some((low, high)) if low.is_finite() && high.is_finite() && low != high => Ok(Self { low, high }),
+            _ => Err(Error::Input(format!("`{text}`: expected LOW:HIGH, two different numbers"))),
+        }
+    }
 }
 
 /// How a step is made from gradients.
@@ -56,8 +115,12 @@ pub struct Settings {
     pub data: Vec<PathBuf>,
     /// Variant to train.
     pub model: String,
-    /// Weights to start from.
-    pub start: Option<PathBuf>,
+    /// Weights to start from: an embedded model or a file.
+    pub start: Option<String>,
+    /// The adapter that is trained while those weights stay as they are; none trains the network.
+    pub tuning: Option<AdapterConfig>,
+    /// Scores that mean worst and best in every set; none for each set's own lowest and highest.
+    pub mos_range: Option<ScoreRange>,
     /// Precomputed features of another network for every picture of the first folder, to be predicted beside the score:
     /// one vector a picture, or a map of them (`examples/teacher_maps.py`).
     pub teacher_features: Option<PathBuf>,
@@ -87,6 +150,8 @@ pub struct Settings {
     pub validation: f64,
     /// How it is chosen.
     pub split: SplitBy,
+    /// The part that is held out where parts take turns; instead of `validation`.
+    pub fold: Option<Fold>,
     /// Epochs from one validation to the next; the last epoch always has one.
     pub validate_every: usize,
     /// Of weights, order, crops.
@@ -120,6 +185,12 @@ impl Settings {
         if self.data.is_empty() {
             return wrong("training needs a folder with a mos.csv (--data)");
         }
+        if let Some(tuning) = &self.tuning {
+            tuning.validate()?;
+            if tuning.injection == Injection::None && !tuning.head {
+                return wrong("an adapter that changes neither features nor head has nothing to tune");
+            }
+        }
         if self.phases.is_empty() {
             return wrong("training needs at least one epoch (--phases CROP:EPOCHS)");
         }
@@ -134,6 +205,9 @@ impl Settings {
         }
         if !(self.validation > 0.0 && self.validation < 1.0) {
             return wrong("the validation part must be between 0 and 1");
+        }
+        if self.fold.is_some() && self.split == SplitBy::Ranges {
+            return wrong("folds need a random split or one by a column (--split)");
         }
         if self.validate_every == 0 {
             return wrong("validation must come every epoch or every few (--validate-every 1 or more)");

@@ -19,6 +19,9 @@ pub struct ScorerArgs {
     /// Style prompt that adapts the model: a weights file, or none
     #[arg(long, default_value = qmambaiqa::scorer::NO_STYLE_PROMPT)]
     pub style_prompt: String,
+    /// Use the style prompt even where it says that it belongs to other weights
+    #[arg(long)]
+    pub force_style_prompt: bool,
     /// Crops of 224x224 scored in each frame, 1 to 64
     #[arg(long, default_value_t = 4)]
     pub crops: usize,
@@ -48,6 +51,7 @@ impl ScorerArgs {
         Ok(Options {
             model: self.model.clone(),
             style_prompt: self.style_prompt.clone(),
+            force_style_prompt: self.force_style_prompt,
             device: self.device.clone(),
             threads: self.threads,
         })

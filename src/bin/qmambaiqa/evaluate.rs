@@ -20,7 +20,7 @@ const LISTED: usize = 10;
 /// is null.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// Folder of pictures with a mos.csv (columns image,mos)
+    /// Folder of pictures with a mos.csv (columns image,mos), or one of the known data sets as its authors distribute it
     folder: PathBuf,
     /// Table of labels instead of the folder's mos.csv
     #[arg(long)]
@@ -50,7 +50,7 @@ struct Report<'a> {
 
 pub fn run(args: &Args) -> Result<bool> {
     let labels = match &args.labels {
-        Some(file) => Labels::read_file(&args.folder, file)?,
+        Some(file) => Labels::read_file(&args.folder, file, None)?,
         None => Labels::read(&args.folder)?,
     };
     let plan = args.scorer.plan()?;

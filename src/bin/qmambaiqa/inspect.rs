@@ -4,7 +4,7 @@ use crate::common::{Format, line};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use qmambaiqa::model::parameters::{Scope, Shapes};
-use qmambaiqa::model::{Config, QMamba, StylePrompt, load};
+use qmambaiqa::model::{Adapter, AdapterConfig, Config, QMamba, load};
 use qmambaiqa::scorer::{DEFAULT_MODEL, read_weights};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ struct Report {
 fn parameters(config: &Config) -> Result<(usize, usize)> {
     let (mut network, mut prompt) = (Shapes::default(), Shapes::default());
     QMamba::new(Scope::new(&mut network), config)?;
-    StylePrompt::new(Scope::new(&mut prompt), config)?;
+    Adapter::new(&mut prompt, config, &AdapterConfig::default())?;
     Ok((network.parameters(), prompt.parameters()))
 }
 

@@ -1,4 +1,4 @@
-//! `qmambaiqa`: scores, inspects, converts, trains and evaluates from the command line.
+//! `qmambaiqa`: scores, inspects, converts, trains, tunes and evaluates from the command line.
 
 mod common;
 mod convert;
@@ -7,6 +7,8 @@ mod inspect;
 mod score;
 mod source;
 mod train;
+mod training;
+mod tune;
 mod video;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +29,7 @@ enum Command {
     Convert(convert::Args),
     Evaluate(evaluate::Args),
     Train(Box<train::Args>),
+    Tune(Box<tune::Args>),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Command::Convert(args) => convert::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Train(args) => train::run(*args).map(|()| true),
+        Command::Tune(args) => tune::run(*args).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,202 +1,22 @@
 //! `qmambaiqa train`
 
-use anyhow::{Context as _, Result};
-use clap::{Args as ClapArgs, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
-use qmambaiqa::train::{Optimizer, Phase, Progress, Settings, SplitBy, train};
-use std::io::Write as _;
-use std::path::PathBuf;
+use crate::training::TrainingArgs;
+use anyhow::Result;
+use clap::Args as ClapArgs;
 
 /// Train a network on folders of pictures with opinion scores; a killed run goes on when called again.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// Folder with a mos.csv (columns image,mos) beside its pictures; may be given several times
-    #[arg(long, required = true)]
-    data: Vec<PathBuf>,
     /// Network to train
     #[arg(long, default_value = "qmamba-nano")]
     model: String,
-    /// Weights file to write; its log and checkpoint lie beside it
+    /// Weights to start from: an embedded model or a file (a classification head is replaced)
     #[arg(long)]
-    out: PathBuf,
-    /// Weights to start from (a classification head is replaced)
-    #[arg(long)]
-    start: Option<PathBuf>,
-    /// Safetensors file with a tensor `features` to be predicted too: a vector (rows, size) or a map (rows, height,
-    /// width, size) for each picture of the first folder
-    #[arg(long)]
-    teacher_features: Option<PathBuf>,
-    /// Weight of the loss on the teacher's features
-    #[arg(long, default_value_t = 0.1)]
-    teacher_weight: f64,
-    /// Weight of the loss on the order of pictures, and of a picture above its distorted copies
-    #[arg(long, default_value_t = 0.5)]
-    rank_weight: f64,
-    /// Of every eight pictures, how many also pass in two distorted copies
-    #[arg(long, default_value_t = 1)]
-    distorted: usize,
-    /// Crop sizes in turn, as CROP:EPOCHS; the paper's protocol is 224:9
-    #[arg(long, value_delimiter = ',', default_value = "224:9")]
-    phases: Vec<Phase>,
-    /// Pictures in a step
-    #[arg(long, default_value_t = 32)]
-    batch: usize,
-    /// How a step is made from gradients; muon (with AdamW for what is no matrix) learns faster from a random start
-    #[arg(long, value_enum, default_value = "adamw")]
-    optimizer: Stepper,
-    /// Highest learning rate
-    #[arg(long, default_value_t = 2e-4)]
-    learning_rate: f64,
-    /// How the learning rate falls
-    #[arg(long, value_enum, default_value = "step")]
-    schedule: Schedule,
-    /// Epochs after which the rate is divided by ten (step schedule)
-    #[arg(long, default_value_t = 3)]
-    decay_every: usize,
-    /// Steps over which the rate rises
-    #[arg(long, default_value_t = 100)]
-    warmup: usize,
-    /// AdamW's weight decay
-    #[arg(long, default_value_t = 0.05)]
-    weight_decay: f64,
-    /// Factor of the weights' moving average, which is what is validated and saved
-    #[arg(long, default_value_t = 0.999)]
-    average: f64,
-    /// Part of each set that is held out
-    #[arg(long, default_value_t = 0.2)]
-    validation: f64,
-    /// How it is chosen: the last of each numbered series of names, or at random
-    #[arg(long, value_enum, default_value = "ranges")]
-    split: Split,
-    /// Epochs from one validation to the next
-    #[arg(long, default_value_t = 1)]
-    validate_every: usize,
-    /// Seed of weights, order and crops
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Threads (0: one for each core)
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Schedule {
-    Step,
-    Cosine,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Stepper {
-    #[value(name = "adamw")]
-    AdamW,
-    Muon,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Split {
-    Ranges,
-    Random,
-}
-
-/// Candle spreads its sums, which backpropagation makes many of, over a pool of its own whose waiting threads spin and halve
-/// our speed; only the environment, read once, keeps it to one thread. So the command starts over with that set.
-#[cfg(unix)]
-fn without_candles_threads() -> Result<()> {
-    use std::os::unix::process::CommandExt as _;
-    const NAME: &str = "CANDLE_NUM_THREADS";
-    if std::env::var_os(NAME).is_some() {
-        return Ok(());
-    }
-    let error =
-        std::process::Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(NAME, "1").exec();
-    Err(error).context("cannot start over with CANDLE_NUM_THREADS=1")
-}
-
-#[cfg(not(unix))]
-fn without_candles_threads() -> Result<()> {
-    Ok(())
+    start: Option<String>,
+    #[command(flatten)]
+    training: TrainingArgs,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    without_candles_threads()?;
-    let settings = Settings {
-        data: args.data,
-        model: args.model,
-        start: args.start,
-        teacher_features: args.teacher_features,
-        teacher_weight: args.teacher_weight,
-        rank_weight: args.rank_weight,
-        distorted: args.distorted,
-        phases: args.phases,
-        batch: args.batch,
-        optimizer: match args.optimizer {
-            Stepper::AdamW => Optimizer::AdamW,
-            Stepper::Muon => Optimizer::Muon,
-        },
-        learning_rate: args.learning_rate,
-        decay_every: match args.schedule {
-            Schedule::Step => Some(args.decay_every),
-            Schedule::Cosine => None,
-        },
-        warmup: args.warmup,
-        weight_decay: args.weight_decay,
-        average: args.average,
-        validation: args.validation,
-        split: match args.split {
-            Split::Ranges => SplitBy::Ranges,
-            Split::Random => SplitBy::Random,
-        },
-        validate_every: args.validate_every,
-        seed: args.seed,
-    };
-    let threads = match args.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    };
-    let bar = ProgressBar::new(0);
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {elapsed} left {eta}")?;
-    bar.set_style(style);
-    let watch = |progress: Progress| match progress {
-        Progress::Loading(done, total) => {
-            bar.set_message("reading");
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        }
-        Progress::Note(text) => say(&bar, &text),
-        Progress::Step(step, total, loss) => {
-            bar.set_length(total as u64);
-            bar.set_position(step as u64);
-            bar.set_message(format!("loss {loss:.4}"));
-            if bar.is_hidden() && step % 50 == 0 {
-                say(&bar, &format!("step {step}/{total} loss {loss:.4}"));
-            }
-        }
-        Progress::Epoch(epoch, srcc, plcc, better) => {
-            let mark = if better { ", best so far, saved" } else { "" };
-            say(&bar, &format!("epoch {epoch}: validation SRCC {srcc:.4} PLCC {plcc:.4}{mark}"));
-            bar.reset_eta();
-        }
-    };
-    let summary = train(&settings, &args.out, threads, &watch)?;
-    bar.finish_and_clear();
-    let text = format!(
-        "{}: {} parameters, validation SRCC {:.4} in epoch {}, {:.0} s",
-        args.out.display(),
-        summary.parameters,
-        summary.srcc,
-        summary.epoch,
-        summary.seconds
-    );
-    say(&bar, &text);
-    Ok(())
-}
-
-/// A line above the bar, or plainly where there is no terminal.
-fn say(bar: &ProgressBar, text: &str) {
-    if bar.is_hidden() {
-        // Nobody may be reading; training goes on.
-        let _ = writeln!(std::io::stdout(), "{text}");
-    } else {
-        bar.println(text);
-    }
+    args.training.run(args.model, args.start, None)
 }

@@ -27,6 +27,7 @@ pub fn score(path: &Path, options: &Options, plan: &CropPlan, interval: Duration
     let iqa = gst::ElementFactory::make("qmambaiqa")
         .property("model", &options.model)
         .property("style-prompt", &options.style_prompt)
+        .property("force-style-prompt", options.force_style_prompt)
         .property("device", &options.device)
         .property("threads", options.threads as u32)
         .property("crops", plan.crops() as u32)

@@ -1,0 +1,66 @@
+//! What a run reads before its first step: pictures, scores, the teacher's features.
+
+use super::dataset::Labels;
+use super::run::Progress;
+use super::settings::Settings;
+use super::teacher::Teacher;
+use crate::{Error, Result};
+use image::RgbImage;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// One training picture.
+pub(super) struct Sample {
+    pub image: RgbImage,
+    /// Its score, 0 to 1.
+    pub score: f32,
+    /// Its row in the teacher's features.
+    pub row: Option<usize>,
+}
+
+/// Both parts of all sets, in memory.
+pub(super) struct Parts {
+    pub training: Vec<Sample>,
+    /// Pictures with their scores, 0 to 1.
+    pub validation: Vec<(RgbImage, f64)>,
+    pub teacher: Option<Teacher>,
+    /// The validation part as a table of its own, as CSV.
+    pub held_out: Vec<u8>,
+}
+
+impl Parts {
+    /// Reads every picture; each set's scores are brought to 0..1.
+    pub(super) fn load(settings: &Settings, watch: &(dyn Fn(Progress) + Sync)) -> Result<Self> {
+        let (mut training, mut validation, mut teacher) = (Vec::new(), Vec::new(), None);
+        let mut held_out = csv::Writer::from_writer(Vec::new());
+        let table = |e: csv::Error| Error::Input(format!("cannot list the held-out pictures: {e}"));
+        held_out.write_record(["image", "mos"]).map_err(table)?;
+        for (i, folder) in settings.data.iter().enumerate() {
+            let labels = Labels::for_split(folder, &settings.split)?;
+            let (low, high) = match settings.mos_range {
+                Some(range) => (range.low, range.high),
+                None => labels.range()?,
+            };
+            let scale = |mos: f64| (mos - low) / (high - low);
+            let (train_rows, validation_rows) =
+                labels.split(&settings.split, settings.validation, settings.fold, settings.seed)?;
+            let taught = settings.teacher_features.as_ref().filter(|_| i == 0);
+            if let Some(path) = taught {
+                teacher = Some(Teacher::read(path, labels.rows.len())?);
+            }
+            let (done, total) = (AtomicUsize::new(0), labels.rows.len());
+            let progress = || watch(Progress::Loading(done.fetch_add(1, Ordering::Relaxed) + 1, total));
+            for (&row, image) in train_rows.iter().zip(labels.load(&train_rows, progress)?) {
+                training.push(Sample { image, score: scale(labels.rows[row].mos) as f32, row: taught.map(|_| row) });
+            }
+            for (&row, image) in validation_rows.iter().zip(labels.load(&validation_rows, progress)?) {
+                let entry = &labels.rows[row];
+                held_out.write_record([&entry.image, &entry.mos.to_string()]).map_err(table)?;
+                validation.push((image, scale(entry.mos)));
+            }
+            let (t, v) = (train_rows.len(), validation_rows.len());
+            watch(Progress::Note(format!("{}: {t} pictures to train on, {v} held out", folder.display())));
+        }
+        let held_out = held_out.into_inner().map_err(|e| Error::Input(e.to_string()))?;
+        Ok(Self { training, validation, teacher, held_out })
+    }
+}

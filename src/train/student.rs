@@ -1,0 +1,151 @@
+//! What a run trains: a whole network, or an adapter beside a network that stays as it is.
+
+use super::checkpoint::Position;
+use super::optimizer::State;
+use super::settings::Settings;
+use crate::model::load::{self, ADAPTER, BACKBONE, Description};
+use crate::model::parameters::{Loaded, Scope, Trainable};
+use crate::model::{Adapter, AdapterConfig, Config, Output, QMamba};
+use crate::weights_file::{self, WriteDtype};
+use crate::{Error, Result, scorer};
+use candle_core::{Device, Tensor};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A network, and the adapter where that is what is trained.
+#[derive(Debug)]
+pub(super) struct Student {
+    model: Arc<QMamba>,
+    adapter: Option<Adapter>,
+    /// Of the frozen network; none where the network is trained.
+    frozen: Option<Arc<Description>>,
+}
+
+const HEAD: &str = "classifier.head.";
+
+impl Student {
+    /// Builds what the settings say, with its variables.
+    ///
+    /// # Errors
+    /// Unusable weights to start from.
+    pub(super) fn new(settings: &Settings) -> Result<(Self, Trainable)> {
+        match &settings.tuning {
+            None => Self::network(settings),
+            Some(adapter) => Self::tuned(settings, adapter),
+        }
+    }
+
+    fn network(settings: &Settings) -> Result<(Self, Trainable)> {
+        let (config, tensors) = match &settings.start {
+            None => (Config::named(&settings.model)?, BTreeMap::new()),
+            Some(start) => {
+                let mut tensors = load::tensors(scorer::read_weights(start)?, Path::new(start))?;
+                if tensors.get("classifier.head.weight").is_some_and(|head| head.dims().first() != Some(&1)) {
+                    tensors.retain(|name, _| !name.starts_with(HEAD)); // of another task
+                }
+                (Config::named(&settings.model)?, tensors)
+            }
+        };
+        let mut source = Trainable::new(settings.seed, tensors);
+        let model = QMamba::new(Scope::new(&mut source), &config)?;
+        if let Some(name) = source.unused().next() {
+            return Err(Error::Input(format!("the weights to start from have an unknown tensor `{name}`")));
+        }
+        Ok((Self { model: Arc::new(model), adapter: None, frozen: None }, source))
+    }
+
+    fn tuned(settings: &Settings, config: &AdapterConfig) -> Result<(Self, Trainable)> {
+        let Some(start) = &settings.start else {
+            return Err(Error::Input("tuning needs a network to tune (--model)".into()));
+        };
+        let path = Path::new(start);
+        let (model, own, description) = load::network(scorer::read_weights(start)?, path)?;
+        if own.is_some() {
+            return Err(Error::Input(format!("{start}: has an adapter already; tune the network without it")));
+        }
+        let mut given = BTreeMap::new();
+        if config.head {
+            // It starts as the network's own.
+            given = load::tensors(scorer::read_weights(start)?, path)?;
+            given.retain(|name, _| name.starts_with(HEAD));
+        }
+        let mut source = Trainable::new(settings.seed, given);
+        let adapter = Adapter::new(&mut source, &description.config, config)?;
+        let frozen = Some(Arc::new(description));
+        Ok((Self { model: Arc::new(model), adapter: Some(adapter), frozen }, source))
+    }
+
+    /// The network's configuration.
+    pub(super) fn config(&self) -> &Config {
+        self.model.config()
+    }
+
+    /// The outputs for normalised crops; scores from 0 to 1.
+    pub(super) fn forward(&self, crops: &Tensor) -> candle_core::Result<Output> {
+        let mut output = self.model.forward(crops, self.adapter.as_ref())?;
+        if let Some((low, high)) = self.frozen.as_ref().and_then(|d| d.range)
+            && (low, high) != (0.0, 1.0)
+        {
+            output.score = output.score.affine(1.0 / (high - low), -low / (high - low))?;
+        }
+        Ok(output)
+    }
+
+    /// The same with the averaged weights, to infer with.
+    pub(super) fn averaged(&self, state: &State) -> Result<Self> {
+        let tensors = state.slots.iter().map(|slot| {
+            Ok((slot.name.clone(), Tensor::from_slice(&slot.average, slot.variable.shape(), &Device::Cpu)?))
+        });
+        let mut source = Loaded { tensors: tensors.collect::<Result<_>>()? };
+        let (model, adapter) = match &self.adapter {
+            None => (Arc::new(QMamba::new(Scope::new(&mut source), self.config())?), None),
+            Some(adapter) => {
+                (Arc::clone(&self.model), Some(Adapter::new(&mut source, self.config(), adapter.config())?))
+            }
+        };
+        Ok(Self { model, adapter, frozen: self.frozen.clone() })
+    }
+
+    /// Writes the averaged weights with what they are and where they come from.
+    pub(super) fn save(
+        &self,
+        state: &State,
+        settings: &Settings,
+        out: &Path,
+        position: &Position,
+        reported: &serde_json::Value,
+    ) -> Result<()> {
+        let own = state.slots.iter().filter(|slot| !slot.name.starts_with("teacher."));
+        let tensors = own.map(|s| (s.name.clone(), (s.variable.dims().to_vec(), s.average.clone()))).collect();
+        let json = |v: serde_json::Result<String>| v.map_err(|e| Error::Input(e.to_string()));
+        // Names alone: where the folders lay on this machine is nobody's business.
+        let name = |path: &PathBuf| path.file_name().map(PathBuf::from).unwrap_or_default();
+        let shared = Settings {
+            data: settings.data.iter().map(name).collect(),
+            start: settings.start.as_ref().map(|s| name(&PathBuf::from(s)).display().to_string()),
+            teacher_features: settings.teacher_features.as_ref().map(name),
+            ..settings.clone()
+        };
+        let epoch = position.best.map_or(0, |(_, epoch)| epoch);
+        let mut metadata = BTreeMap::from([
+            ("training".to_owned(), json(serde_json::to_string(&shared))?),
+            ("epoch".to_owned(), epoch.to_string()),
+            ("reported".to_owned(), reported.to_string()),
+            ("producer".to_owned(), concat!("qmambaiqa ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ]);
+        match (&self.adapter, &self.frozen) {
+            (Some(adapter), Some(frozen)) => {
+                metadata.insert("model".to_owned(), frozen.name.clone().unwrap_or_else(|| settings.model.clone()));
+                metadata.insert(BACKBONE.to_owned(), frozen.fingerprint.clone());
+                metadata.insert(ADAPTER.to_owned(), json(serde_json::to_string(adapter.config()))?);
+            }
+            _ => {
+                metadata.insert("model".to_owned(), settings.model.clone());
+                metadata.insert("config".to_owned(), json(serde_json::to_string(self.config()))?);
+                metadata.insert("range".to_owned(), "[0.0,1.0]".to_owned());
+            }
+        }
+        weights_file::write(out, &tensors, WriteDtype::F16, &metadata)
+    }
+}
