@@ -8,7 +8,7 @@ pub mod ops;
 #[cfg(feature = "plugin")]
 pub mod plugin;
 pub mod pooling;
-mod random;
+pub mod random;
 pub mod scorer;
 #[cfg(feature = "train")]
 pub mod train;

@@ -81,6 +81,13 @@ fn an_adapter_belongs_to_one_network() {
     assert_eq!(message.lines().count(), 1, "{message}");
     evaluation(folder, &["--style-prompt", "a.safetensors", "--force-style-prompt"]);
 
+    let about: serde_json::Value =
+        serde_json::from_str(&good(folder, &["inspect", "a.safetensors", "--format", "json"])).unwrap();
+    assert_eq!((&about["adapter"]["injection"], &about["parameters"]), (&"ssf".into(), &1408.into()), "{about}");
+    let network: serde_json::Value =
+        serde_json::from_str(&good(folder, &["inspect", "other.safetensors", "--format", "json"])).unwrap();
+    assert_eq!(about["backbone"], network["fingerprint"]);
+
     // An adapter is no network to tune.
     let out = run(folder, &[&["tune", "--model", "a.safetensors", "--out", "b.safetensors"][..], &SHORT].concat());
     assert!(!out.status.success());

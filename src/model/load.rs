@@ -167,6 +167,24 @@ pub fn adapter(file: WeightsFile, path: &Path, description: &Description, force:
     }
 }
 
+/// The kind of adapter that a file without a network holds; none where it holds a network.
+///
+/// # Errors
+/// The file's description of the adapter cannot be understood.
+pub fn adapter_alone(file: &WeightsFile, path: &Path) -> Result<Option<AdapterConfig>> {
+    let alone = file.tensors.keys().all(|name| is_adapters(name) || name.starts_with("classifier.head."));
+    if !alone || file.tensors.is_empty() {
+        return Ok(None);
+    }
+    let shapes = file.tensors.iter().map(|(name, raw)| {
+        let none = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu)?;
+        Ok((name.clone(), none.broadcast_as(raw.shape.as_slice())?))
+    });
+    let shapes = shapes.collect::<Result<_>>()?;
+    let wrong = |message: String| Error::Weights { path: path.to_owned(), message };
+    adapter_config(&file.metadata, &shapes).map_err(wrong).map(Some)
+}
+
 /// The adapter that metadata describes, or that the names and shapes of a file's tensors show.
 fn adapter_config(
     metadata: &BTreeMap<String, String>,

@@ -110,27 +110,47 @@ fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outpu
     y
 }
 
-/// Gradients of `x`, `weight` and `bias`.
-fn backward(x: &[f32], weight: &[f32], g: &[f32], inputs: usize, outputs: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    let rows = x.len() / inputs;
-    let mut gx = vec![0f32; x.len()];
-    gx.par_chunks_mut(ROWS * inputs).zip(g.par_chunks(ROWS * outputs)).for_each(|(gx, g)| {
-        matmul(gx, Matrix::new(g, g.len() / outputs, outputs), Matrix::new(weight, outputs, inputs), false);
-    });
-    let mut gw = vec![0f32; weight.len()];
-    matmul(&mut gw, Matrix::new(g, rows, outputs).t(), Matrix::new(x, rows, inputs), false);
-    let mut gb = vec![0f32; outputs];
+/// Gradients of `x` and `weight`, each where something learns from it: frozen weights get none.
+fn backward(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let (outputs, inputs) = weight.dims2()?;
+    let g = Values::of("linear", grad)?;
+    let gx = if x.track_op() {
+        let w = Values::of("linear", weight)?;
+        let mut gx = vec![0f32; x.elem_count()];
+        gx.par_chunks_mut(ROWS * inputs).zip(g.par_chunks(ROWS * outputs)).for_each(|(gx, g)| {
+            matmul(gx, Matrix::new(g, g.len() / outputs, outputs), Matrix::new(&w, outputs, inputs), false);
+        });
+        Some(cpu_tensor(gx, x.shape())?)
+    } else {
+        None
+    };
+    let gw = if weight.track_op() {
+        let x = Values::of("linear", x)?;
+        let rows = x.len() / inputs;
+        let mut gw = vec![0f32; outputs * inputs];
+        matmul(&mut gw, Matrix::new(&g, rows, outputs).t(), Matrix::new(&x, rows, inputs), false);
+        Some(cpu_tensor(gw, weight.shape())?)
+    } else {
+        None
+    };
+    Ok((gx, gw))
+}
+
+/// The gradient of `bias`: the sum of `grad`'s rows.
+fn bias_gradient(bias: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let g = Values::of("linear", grad)?;
+    let mut gb = vec![0f32; bias.elem_count()];
     dispatch(
         #[inline(always)]
         || {
-            for g in g.chunks_exact(outputs) {
+            for g in g.chunks_exact(gb.len()) {
                 for (sum, &g) in gb.iter_mut().zip(g) {
                     *sum += g;
                 }
             }
         },
     );
-    (gx, gw, gb)
+    cpu_tensor(gb, bias.shape())
 }
 
 /// (inputs, outputs, shape of the result), once the shapes have been checked.
@@ -159,16 +179,7 @@ impl CustomOp2 for Linear {
     }
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (outputs, inputs) = weight.dims2()?;
-        let grad = grad.contiguous()?;
-        let (gx, gw, _) = backward(
-            &Values::of("linear", x)?,
-            &Values::of("linear", weight)?,
-            &Values::of("linear", &grad)?,
-            inputs,
-            outputs,
-        );
-        Ok((Some(cpu_tensor(gx, x.shape())?), Some(cpu_tensor(gw, weight.shape())?)))
+        backward(x, weight, &grad.contiguous()?)
     }
 }
 
@@ -201,19 +212,9 @@ impl CustomOp3 for Linear {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (outputs, inputs) = weight.dims2()?;
         let grad = grad.contiguous()?;
-        let (gx, gw, gb) = backward(
-            &Values::of("linear", x)?,
-            &Values::of("linear", weight)?,
-            &Values::of("linear", &grad)?,
-            inputs,
-            outputs,
-        );
-        Ok((
-            Some(cpu_tensor(gx, x.shape())?),
-            Some(cpu_tensor(gw, weight.shape())?),
-            Some(cpu_tensor(gb, bias.shape())?),
-        ))
+        let (gx, gw) = backward(x, weight, &grad)?;
+        let gb = if bias.track_op() { Some(bias_gradient(bias, &grad)?) } else { None };
+        Ok((gx, gw, gb))
     }
 }

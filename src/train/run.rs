@@ -157,9 +157,10 @@ impl Run<'_> {
             if at + 1 == per_epoch {
                 let validates = (epoch + 1) % s.validate_every == 0 || epoch + 1 == s.epochs();
                 let (srcc, plcc) = if validates { self.validate(optimizer)? } else { (f64::NAN, f64::NAN) };
-                let better = validates && position.best.is_none_or(|(best, _)| srcc > best);
+                let value = srcc.max(-1.0); // not a number where no score varies
+                let better = validates && position.best.is_none_or(|(best, _)| value > best);
                 if better {
-                    position.best = Some((srcc, epoch + 1));
+                    position.best = Some((value, epoch + 1));
                     let reported = serde_json::json!({
                         "validation": { "images": self.validation.len(), "srcc": srcc, "plcc": plcc, "crops": "center 1" }
                     });

@@ -1,11 +1,10 @@
 //! `qmambaiqa evaluate`
 
 use crate::common::{self, Format, ScorerArgs, line};
-use crate::source;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
-use qmambaiqa::train::correlation::{krcc, logistic_fit, plcc, rmse, srcc};
-use qmambaiqa::train::dataset::{Labels, read_image};
+use qmambaiqa::train::dataset::Labels;
+use qmambaiqa::train::evaluation::{self, Evaluation};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -34,13 +33,8 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Report<'a> {
-    images: usize,
-    plcc: Option<f64>,
-    plcc_fitted: Option<f64>,
-    srcc: Option<f64>,
-    krcc: Option<f64>,
-    rmse: Option<f64>,
-    rmse_fitted: Option<f64>,
+    #[serde(flatten)]
+    evaluation: Evaluation,
     model: &'a str,
     style_prompt: &'a str,
     crops: usize,
@@ -63,35 +57,11 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     let scorer = args.scorer.open()?;
     let bar = common::bar(paths.len());
-    let (mut raws, mut scores) = (Vec::new(), Vec::new());
-    for path in &paths {
-        let picture = read_image(path)?;
-        let score = source::score_picture(&scorer, &plan, &picture).with_context(|| path.display().to_string())?;
-        raws.push(score.raw);
-        scores.push(score.score);
-        bar.inc(1);
-    }
+    let rows: Vec<usize> = (0..labels.rows.len()).collect();
+    let evaluation = evaluation::evaluate(&scorer, &plan, &labels, &rows, || bar.inc(1))?;
     bar.finish_and_clear();
-    let opinions: Vec<f64> = labels.rows.iter().map(|row| row.mos).collect();
-    // Outputs may fall with quality; not clamped as scores are, which would tie the best and the worst.
-    let (low, high) = scorer.description().range.unwrap_or((0.0, 1.0));
-    let predictions: Vec<f64> = raws.iter().map(|raw| (raw - low) / (high - low)).collect();
-    let least = opinions.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = opinions.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let mapped: Vec<f64> = scores.iter().map(|score| least + score / 100.0 * (most - least)).collect();
-    let fitted = logistic_fit(&predictions, &opinions);
-    let varies = |values: &[f64]| values.iter().any(|v| Some(v) != values.first());
-    let both = varies(&predictions) && varies(&opinions);
-    let finite = |value: f64| Some(value).filter(|v| v.is_finite());
-    let correlation = |value: f64| finite(value).filter(|_| both);
     let report = Report {
-        images: paths.len(),
-        plcc: correlation(plcc(&predictions, &opinions)),
-        plcc_fitted: correlation(plcc(&fitted, &opinions)),
-        srcc: correlation(srcc(&predictions, &opinions)),
-        krcc: correlation(krcc(&predictions, &opinions)),
-        rmse: finite(rmse(&mapped, &opinions)),
-        rmse_fitted: finite(rmse(&fitted, &opinions)),
+        evaluation,
         model: scorer.model_name(),
         style_prompt: scorer.style_prompt_name(),
         crops: plan.crops(),
@@ -102,14 +72,14 @@ pub fn run(args: &Args) -> Result<bool> {
         Format::Json => line(&serde_json::to_string(&report)?)?,
         Format::Table => {
             line(&format!("{:11}  {}", "model", report.model))?;
-            line(&format!("{:11}  {}", "images", report.images))?;
+            line(&format!("{:11}  {}", "images", report.evaluation.images))?;
             for (name, value) in [
-                ("plcc", report.plcc),
-                ("plcc_fitted", report.plcc_fitted),
-                ("srcc", report.srcc),
-                ("krcc", report.krcc),
-                ("rmse", report.rmse),
-                ("rmse_fitted", report.rmse_fitted),
+                ("plcc", report.evaluation.plcc),
+                ("plcc_fitted", report.evaluation.plcc_fitted),
+                ("srcc", report.evaluation.srcc),
+                ("krcc", report.evaluation.krcc),
+                ("rmse", report.evaluation.rmse),
+                ("rmse_fitted", report.evaluation.rmse_fitted),
             ] {
                 line(&format!("{name:11}  {}", value.map_or("-".into(), |v| format!("{v:.4}"))))?;
             }

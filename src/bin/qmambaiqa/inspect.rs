@@ -6,6 +6,7 @@ use clap::Args as ClapArgs;
 use qmambaiqa::model::parameters::{Scope, Shapes};
 use qmambaiqa::model::{Adapter, AdapterConfig, Config, QMamba, load};
 use qmambaiqa::scorer::{DEFAULT_MODEL, read_weights};
+use qmambaiqa::weights_file::{self, WeightsFile};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,6 +35,17 @@ struct Report {
     range: Option<(f64, f64)>,
     metadata: BTreeMap<String, String>,
     weights: Option<String>,
+    /// By which adapters know the weights that they belong to.
+    fingerprint: Option<String>,
+}
+
+#[derive(Serialize)]
+struct AdapterReport<'a> {
+    adapter: AdapterConfig,
+    parameters: usize,
+    /// Fingerprint of the network's weights that it belongs to.
+    backbone: Option<&'a String>,
+    metadata: &'a BTreeMap<String, String>,
 }
 
 /// Values of a network (backbone and head), and of a style prompt for it.
@@ -46,20 +58,38 @@ fn parameters(config: &Config) -> Result<(usize, usize)> {
 
 pub fn run(args: &Args) -> Result<bool> {
     let name = args.model.as_str();
+    if Path::new(name).is_file() {
+        let file = weights_file::read(Path::new(name))?;
+        if let Some(adapter) = load::adapter_alone(&file, Path::new(name))? {
+            return adapter_alone(&file, adapter, args.format).map(|()| true);
+        }
+    }
     let bare = Config::named(name).ok().filter(|_| name != DEFAULT_MODEL && !Path::new(name).exists());
-    let (model, config, range, metadata, weights) = match bare {
-        Some(config) => (Some(name.to_owned()), config, None, BTreeMap::new(), None),
+    let (model, config, range, metadata, weights, fingerprint) = match bare {
+        Some(config) => (Some(name.to_owned()), config, None, BTreeMap::new(), None, None),
         None => {
             let (_, _, about) = load::network(read_weights(name)?, Path::new(name))?;
             let weights = if name == DEFAULT_MODEL { "embedded" } else { name };
-            (about.name, about.config, about.range, about.metadata, Some(weights.to_owned()))
+            let fingerprint = Some(about.fingerprint);
+            (about.name, about.config, about.range, about.metadata, Some(weights.to_owned()), fingerprint)
         }
     };
     let (parameters, style_prompt_parameters) = parameters(&config)?;
     let macs = config.macs();
     let Config { depths, width, windows } = config;
-    let report =
-        Report { model, parameters, macs, depths, width, windows, style_prompt_parameters, range, metadata, weights };
+    let report = Report {
+        model,
+        parameters,
+        macs,
+        depths,
+        width,
+        windows,
+        style_prompt_parameters,
+        range,
+        metadata,
+        weights,
+        fingerprint,
+    };
     match args.format {
         Format::Json => line(&serde_json::to_string(&report)?)?,
         Format::Table => table(&report)?,
@@ -67,11 +97,29 @@ pub fn run(args: &Args) -> Result<bool> {
     Ok(true)
 }
 
+/// An adapter without its network.
+fn adapter_alone(file: &WeightsFile, adapter: AdapterConfig, format: Format) -> Result<()> {
+    let parameters = file.tensors.values().map(|t| t.values.len()).sum();
+    let metadata = &file.metadata;
+    if format == Format::Json {
+        let backbone = metadata.get(load::BACKBONE);
+        return line(&serde_json::to_string(&AdapterReport { adapter, parameters, backbone, metadata })?);
+    }
+    let row = |name: &str, value: &str| line(&format!("{name:14}  {value}"));
+    row("adapter", &serde_json::to_string(&adapter)?)?;
+    row("parameters", &parameters.to_string())?;
+    for (name, value) in metadata {
+        row(name, value)?;
+    }
+    Ok(())
+}
+
 fn table(report: &Report) -> Result<()> {
     let numbers = |all: &[usize]| all.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
     let row = |name: &str, value: &str| line(&format!("{name:14}  {value}"));
     row("model", report.model.as_deref().unwrap_or("-"))?;
     row("weights", report.weights.as_deref().unwrap_or("-"))?;
+    row("fingerprint", report.fingerprint.as_deref().unwrap_or("-"))?;
     row("parameters", &report.parameters.to_string())?;
     row("style prompt", &format!("{} parameters", report.style_prompt_parameters))?;
     row("multiply-adds", &format!("{:.3} G for a crop of 224x224", report.macs as f64 / 1e9))?;

@@ -2,8 +2,10 @@
 
 mod common;
 mod convert;
+mod distort;
 mod evaluate;
 mod inspect;
+mod protocol;
 mod score;
 mod source;
 mod train;
@@ -30,6 +32,8 @@ enum Command {
     Evaluate(evaluate::Args),
     Train(Box<train::Args>),
     Tune(Box<tune::Args>),
+    Distort(distort::Args),
+    Protocol(protocol::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,8 @@ fn main() -> ExitCode {
         Command::Convert(args) => convert::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Train(args) => train::run(*args).map(|()| true),
+        Command::Protocol(args) => protocol::run(&args),
+        Command::Distort(args) => distort::run(&args),
         Command::Tune(args) => tune::run(*args).map(|()| true),
     };
     match result {

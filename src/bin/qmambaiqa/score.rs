@@ -8,6 +8,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use qmambaiqa::crops::CropPlan;
 use qmambaiqa::pooling::{Pool, Statistics};
 use qmambaiqa::train::dataset::read_image;
+use qmambaiqa::train::evaluation::score_picture;
 use qmambaiqa::{Options, Score, Scorer};
 use serde::Serialize;
 use std::fs::File;
@@ -126,7 +127,7 @@ impl Job<'_> {
         match kind {
             Kind::Picture => {
                 let picture = read_image(path)?;
-                let score = source::score_picture(self.scorer, &self.plan, &picture);
+                let score = score_picture(self.scorer, &self.plan, &picture);
                 each(0, None, score.with_context(|| name.to_string())?)?;
             }
             Kind::Y4m if stdin => self.y4m(io::stdin().lock(), "standard input", &mut each)?,

@@ -1,7 +1,7 @@
 //! Pictures and Y4M streams.
 
 use anyhow::{Context, Result, bail};
-use image::{ImageFormat, RgbImage};
+use image::ImageFormat;
 use qmambaiqa::crops::CropPlan;
 use qmambaiqa::frame::{ChromaSite, Colour, Frame, Matrix, PixelFormat, Plane, Range};
 use qmambaiqa::{Score, Scorer};
@@ -46,13 +46,6 @@ pub fn kind(path: &Path) -> Result<Kind> {
         Ok(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Bmp) => Ok(Kind::Picture),
         _ => Ok(Kind::Other),
     }
-}
-
-/// Scores a decoded picture.
-pub fn score_picture(scorer: &Scorer, plan: &CropPlan, picture: &RgbImage) -> Result<Score> {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let plane = Plane::new(picture.as_raw(), width * 3);
-    Ok(scorer.score(&Frame::new(PixelFormat::Rgb, width, height, &[plane], Colour::SRGB)?, plan, 0)?)
 }
 
 /// Counts what is read: shows whether a stream ends between two frames.

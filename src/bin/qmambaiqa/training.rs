@@ -98,7 +98,7 @@ enum Stepper {
 /// Candle spreads its sums, which backpropagation makes many of, over a pool of its own whose waiting threads spin and halve
 /// our speed; only the environment, read once, keeps it to one thread. So the command starts over with that set.
 #[cfg(unix)]
-fn without_candles_threads() -> Result<()> {
+pub fn without_candles_threads() -> Result<()> {
     use std::os::unix::process::CommandExt as _;
     const NAME: &str = "CANDLE_NUM_THREADS";
     if std::env::var_os(NAME).is_some() {
@@ -110,7 +110,7 @@ fn without_candles_threads() -> Result<()> {
 }
 
 #[cfg(not(unix))]
-fn without_candles_threads() -> Result<()> {
+pub fn without_candles_threads() -> Result<()> {
     Ok(())
 }
 
@@ -118,10 +118,7 @@ impl TrainingArgs {
     /// Trains what `model`, `start` and `tuning` say.
     pub fn run(self, model: String, start: Option<String>, tuning: Option<AdapterConfig>) -> Result<()> {
         without_candles_threads()?;
-        let threads = match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            n => n,
-        };
+        let threads = threads(self.threads);
         let out = self.out.clone();
         watched(&self.settings(model, start, tuning), &out, threads)
     }
@@ -160,32 +157,47 @@ impl TrainingArgs {
     }
 }
 
-/// Trains with a progress bar on a terminal, with lines elsewhere.
-fn watched(settings: &Settings, out: &Path, threads: usize) -> Result<()> {
+/// So many threads, or as many as there are cores for 0.
+pub fn threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
+
+/// A bar, and what shows progress on it; lines where there is no terminal.
+pub fn watching() -> Result<(ProgressBar, impl Fn(Progress) + Sync)> {
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {elapsed} left {eta}")?;
     bar.set_style(style);
-    let watch = |progress: Progress| match progress {
+    let shown = bar.clone();
+    let watch = move |progress: Progress| match progress {
         Progress::Loading(done, total) => {
-            bar.set_message("reading");
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
+            shown.set_message("reading");
+            shown.set_length(total as u64);
+            shown.set_position(done as u64);
         }
-        Progress::Note(text) => say(&bar, &text),
+        Progress::Note(text) => say(&shown, &text),
         Progress::Step(step, total, loss) => {
-            bar.set_length(total as u64);
-            bar.set_position(step as u64);
-            bar.set_message(format!("loss {loss:.4}"));
-            if bar.is_hidden() && step % 50 == 0 {
-                say(&bar, &format!("step {step}/{total} loss {loss:.4}"));
+            shown.set_length(total as u64);
+            shown.set_position(step as u64);
+            shown.set_message(format!("loss {loss:.4}"));
+            if shown.is_hidden() && step % 50 == 0 {
+                say(&shown, &format!("step {step}/{total} loss {loss:.4}"));
             }
         }
         Progress::Epoch(epoch, srcc, plcc, better) => {
             let mark = if better { ", best so far, saved" } else { "" };
-            say(&bar, &format!("epoch {epoch}: validation SRCC {srcc:.4} PLCC {plcc:.4}{mark}"));
-            bar.reset_eta();
+            say(&shown, &format!("epoch {epoch}: validation SRCC {srcc:.4} PLCC {plcc:.4}{mark}"));
+            shown.reset_eta();
         }
     };
+    Ok((bar, watch))
+}
+
+/// Trains with progress shown.
+fn watched(settings: &Settings, out: &Path, threads: usize) -> Result<()> {
+    let (bar, watch) = watching()?;
     let summary = train(settings, out, threads, &watch)?;
     bar.finish_and_clear();
     let text = format!(

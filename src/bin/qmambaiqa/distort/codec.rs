@@ -1,0 +1,157 @@
+//! What pictures are put through.
+
+use super::ffmpeg::Ffmpeg;
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use image::{RgbImage, imageops};
+use qmambaiqa::random::Random;
+use std::path::Path;
+
+/// One way to lose quality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Codec {
+    /// libjpeg through GStreamer's jpegenc, 4:2:0
+    Jpeg,
+    /// libwebp
+    Webp,
+    /// H.264
+    X264,
+    /// H.265
+    X265,
+    /// AV1
+    SvtAv1,
+    /// VP9
+    Vp9,
+    /// Down and up again
+    Scale,
+    /// Gaussian blur, as contrast
+    Blur,
+    /// Gaussian noise, as contrast
+    Noise,
+}
+
+impl Codec {
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
+    }
+
+    /// The ffmpeg encoder that does it.
+    pub fn encoder(self) -> Option<&'static str> {
+        match self {
+            Self::Webp => Some("libwebp"),
+            Self::X264 => Some("libx264"),
+            Self::X265 => Some("libx265"),
+            Self::SvtAv1 => Some("libsvtav1"),
+            Self::Vp9 => Some("libvpx-vp9"),
+            Self::Jpeg | Self::Scale | Self::Blur | Self::Noise => None,
+        }
+    }
+
+    /// Its setting from best to worst.
+    fn range(self) -> (f64, f64) {
+        match self {
+            Self::Jpeg | Self::Webp => (97.0, 3.0),
+            Self::X264 | Self::X265 => (12.0, 50.0),
+            Self::SvtAv1 | Self::Vp9 => (10.0, 63.0),
+            Self::Scale => (1.2, 6.0),
+            Self::Blur => (0.4, 5.0),
+            Self::Noise => (2.0, 60.0),
+        }
+    }
+
+    /// The setting at `strength` from 0, best, to 1, worst; whole numbers where the encoder takes those.
+    pub fn setting(self, strength: f64) -> f64 {
+        let (best, worst) = self.range();
+        match self {
+            // In these, ratios are what is seen.
+            Self::Scale | Self::Blur | Self::Noise => best * (worst / best).powf(strength),
+            _ => (best + (worst - best) * strength).round(),
+        }
+    }
+
+    /// The last of `frames`, whose pictures lie as `1.png`... in `folder`, at this setting.
+    pub fn apply(
+        self,
+        setting: f64,
+        frames: &[RgbImage],
+        folder: &Path,
+        ffmpeg: Option<&Ffmpeg>,
+        random: &mut Random,
+    ) -> Result<RgbImage> {
+        let Some(last) = frames.last() else { bail!("no frame to encode") };
+        let (width, height) = last.dimensions();
+        let setting_text = format!("{setting}");
+        let value = setting_text.as_str();
+        let args: (&[&str], &str) = match self {
+            Self::Jpeg => return jpeg(last, setting as i32, folder),
+            Self::Scale => {
+                let small = |side: u32| ((f64::from(side) / setting).round() as u32).max(1);
+                let reduced = imageops::resize(last, small(width), small(height), imageops::FilterType::Triangle);
+                return Ok(imageops::resize(&reduced, width, height, imageops::FilterType::CatmullRom));
+            }
+            Self::Blur => return Ok(imageops::blur(last, setting as f32)),
+            Self::Noise => {
+                let mut noisy = last.clone();
+                for v in noisy.iter_mut() {
+                    *v = (f64::from(*v) + setting * random.normal()).round().clamp(0.0, 255.0) as u8;
+                }
+                return Ok(noisy);
+            }
+            Self::Webp => (&["-frames:v", "1", "-c:v", "libwebp", "-quality", value], "webp"),
+            Self::X264 => (&["-c:v", "libx264", "-preset", "medium", "-pix_fmt", "yuv420p", "-crf", value], "mkv"),
+            Self::X265 => (
+                &[
+                    "-c:v",
+                    "libx265",
+                    "-preset",
+                    "fast",
+                    "-pix_fmt",
+                    "yuv420p",
+                    "-x265-params",
+                    "log-level=error:pools=1:frame-threads=1",
+                    "-crf",
+                    value,
+                ],
+                "mkv",
+            ),
+            Self::SvtAv1 => (
+                &["-c:v", "libsvtav1", "-preset", "8", "-pix_fmt", "yuv420p", "-svtav1-params", "lp=1", "-crf", value],
+                "mkv",
+            ),
+            Self::Vp9 => {
+                (&["-c:v", "libvpx-vp9", "-cpu-used", "3", "-b:v", "0", "-pix_fmt", "yuv420p", "-crf", value], "mkv")
+            }
+        };
+        let Some(ffmpeg) = ffmpeg else { bail!("{} needs ffmpeg", self.name()) };
+        ffmpeg.encode(folder, args.0, args.1, (width, height)).with_context(|| format!("{} at {value}", self.name()))
+    }
+}
+
+/// Through libjpeg by GStreamer.
+fn jpeg(picture: &RgbImage, quality: i32, folder: &Path) -> Result<RgbImage> {
+    let (png, jpg) = (folder.join("jpeg.png"), folder.join("jpeg.jpg"));
+    picture.save(&png)?;
+    let pipeline =
+        "filesrc name=in ! pngdec ! videoconvert ! video/x-raw,format=I420 ! jpegenc name=jpeg ! filesink name=out";
+    let pipeline = gst::parse::launch(pipeline).context("GStreamer's plugins-good are needed for JPEG")?;
+    let Some(bin) = pipeline.downcast_ref::<gst::Bin>() else { bail!("GStreamer built no pipeline") };
+    let set = |name: &str, property: &str, value: glib::Value| -> Result<()> {
+        bin.by_name(name)
+            .with_context(|| format!("GStreamer built no {name}"))?
+            .set_property_from_value(property, &value);
+        Ok(())
+    };
+    set("in", "location", png.to_str().to_value())?;
+    set("out", "location", jpg.to_str().to_value())?;
+    set("jpeg", "quality", quality.to_value())?;
+    pipeline.set_state(gst::State::Playing)?;
+    let bus = pipeline.bus().context("the pipeline has no bus")?;
+    let end = bus.timed_pop_filtered(None, &[gst::MessageType::Eos, gst::MessageType::Error]);
+    pipeline.set_state(gst::State::Null)?;
+    if let Some(gst::MessageView::Error(e)) = end.as_ref().map(|m| m.view()) {
+        bail!("GStreamer's jpegenc: {}", e.error());
+    }
+    Ok(image::open(&jpg)?.into_rgb8())
+}

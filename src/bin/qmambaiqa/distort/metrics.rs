@@ -1,0 +1,79 @@
+//! What full-reference metrics say, on one scale.
+
+use super::ffmpeg::Ffmpeg;
+use anyhow::{Result, anyhow};
+use image::RgbImage;
+use ssimulacra2::{ColorPrimaries, Rgb, TransferCharacteristic, compute_frame_ssimulacra2};
+use std::path::Path;
+
+/// The metrics of one distorted picture as they are; those of libvmaf where ffmpeg has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Metrics {
+    pub ssimulacra2: f64,
+    /// VMAF NEG and MS-SSIM.
+    pub vmaf: Option<(f64, f64)>,
+}
+
+impl Metrics {
+    /// Compares pictures; `folder` takes files for ffmpeg.
+    pub fn measure(reference: &RgbImage, distorted: &RgbImage, folder: &Path, ffmpeg: Option<&Ffmpeg>) -> Result<Self> {
+        let frame = |image: &RgbImage| {
+            let pixels = image.pixels().map(|p| p.0.map(|v| f32::from(v) / 255.0)).collect();
+            let (width, height) = (image.width() as usize, image.height() as usize);
+            Rgb::new(pixels, width, height, TransferCharacteristic::SRGB, ColorPrimaries::BT709)
+        };
+        let failed = |e: String| anyhow!("SSIMULACRA2: {e}");
+        let (a, b) =
+            (frame(reference).map_err(|e| failed(e.to_string())), frame(distorted).map_err(|e| failed(e.to_string())));
+        let ssimulacra2 = compute_frame_ssimulacra2(a?, b?).map_err(|e| failed(e.to_string()))?;
+        let vmaf = match ffmpeg.filter(|f| f.has_vmaf()) {
+            None => None,
+            Some(ffmpeg) => {
+                let (r, d) = (folder.join("reference.png"), folder.join("distorted.png"));
+                reference.save(&r)?;
+                distorted.save(&d)?;
+                Some(ffmpeg.vmaf_neg(&r, &d)?)
+            }
+        };
+        Ok(Self { ssimulacra2, vmaf })
+    }
+
+    /// Each on the scale 0 (worst) to 100 (best).
+    fn mapped(&self) -> Vec<f64> {
+        // SSIMULACRA2: 90 is visually lossless, 70 high, 50 medium, 30 low quality; far below zero everything is bad.
+        let logistic = |s: f64| 1.0 / (1.0 + (-(s - 45.0) / 20.0).exp());
+        let mut mapped = vec![100.0 * (logistic(self.ssimulacra2) / logistic(100.0)).min(1.0)];
+        if let Some((vmaf, ms_ssim)) = self.vmaf {
+            mapped.push(vmaf.clamp(0.0, 100.0));
+            // In decibels, of which 5 is bad and 25 is as good as the reference.
+            let decibels = -10.0 * (1.0 - ms_ssim).max(1e-6).log10();
+            mapped.push((100.0 * (decibels - 5.0) / 20.0).clamp(0.0, 100.0));
+        }
+        mapped
+    }
+
+    /// Their mean, which is the label, and their standard deviation, which says how far they disagree.
+    pub fn label(&self) -> (f64, f64) {
+        let mapped = self.mapped();
+        let n = mapped.len() as f64;
+        let mean = mapped.iter().sum::<f64>() / n;
+        (mean, (mapped.iter().map(|m| (m - mean).powi(2)).sum::<f64>() / n).sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_span_the_scale_and_rise_with_every_metric() {
+        let label = |ssimulacra2, vmaf, ms_ssim| Metrics { ssimulacra2, vmaf: Some((vmaf, ms_ssim)) }.label().0;
+        assert!((label(100.0, 100.0, 1.0) - 100.0).abs() < 1e-9);
+        assert!(label(-100.0, 0.0, 0.3) < 1.0);
+        let middle = label(50.0, 60.0, 0.95);
+        assert!(
+            label(60.0, 60.0, 0.95) > middle && label(50.0, 70.0, 0.95) > middle && label(50.0, 60.0, 0.97) > middle
+        );
+        assert!(Metrics { ssimulacra2: 100.0, vmaf: None }.label().0 > 99.9);
+    }
+}

@@ -1,0 +1,98 @@
+//! `qmambaiqa distort`: labels fall with strength, a stopped run goes on, wrong sources are named.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_qmambaiqa")).arg("distort").args(args).current_dir(folder).output().expect("run")
+}
+
+/// A photograph's stand-in: edges and texture at several scales.
+fn photograph(path: &Path, side: u32) {
+    let wave = |x: u32, y: u32, period: f32| ((x as f32 / period).sin() * (y as f32 / period).cos() * 40.0) as i32;
+    image::RgbImage::from_fn(side, side, |x, y| {
+        let base = 128 + wave(x, y, 90.0) + wave(x, y, 23.0) + wave(y, x, 9.0) / 2;
+        let edge = if (x / 70 + y / 110) % 2 == 0 { 40 } else { 0 };
+        image::Rgb([base + edge, base, 200 - base / 2].map(|v| v.clamp(0, 255) as u8))
+    })
+    .save(path)
+    .unwrap();
+}
+
+fn rows(folder: &Path) -> Vec<csv::StringRecord> {
+    csv::Reader::from_path(folder.join("out/mos.csv")).unwrap().records().map(Result::unwrap).collect()
+}
+
+#[test]
+fn labels_fall_with_strength_and_a_stopped_run_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    fs::create_dir(folder.join("photos")).unwrap();
+    photograph(&folder.join("photos/a.png"), 600);
+    photograph(&folder.join("photos/b.png"), 500);
+    let has_x264 = Command::new("ffmpeg").arg("-encoders").output();
+    let has_x264 = has_x264.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains("libx264"));
+    if !has_x264 {
+        println!("skipped: encoders other than JPEG, for want of an ffmpeg with libx264 on the PATH");
+    }
+    let codecs = if has_x264 { "jpeg,scale,blur,noise,x264" } else { "jpeg,scale,blur,noise" };
+    let args = ["photos", "--out", "out", "--size", "192", "--settings", "3", "--codecs", codecs, "--threads", "2"];
+    let out = run(folder, &args);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let table = fs::read_to_string(folder.join("out/mos.csv")).unwrap();
+    let all = rows(folder);
+    let kinds = codecs.split(',').count();
+    assert_eq!(all.len(), 2 * (1 + 3 * kinds), "{table}");
+    for content in all.chunks(1 + 3 * kinds) {
+        assert_eq!((&content[0][1], &content[0][3]), ("100", "none"));
+        for codec in content[1..].chunks(3) {
+            let mos: Vec<f64> = codec.iter().map(|row| row[1].parse().unwrap()).collect();
+            assert!(mos[0] > mos[1] && mos[1] > mos[2], "{codec:?}");
+            assert!(mos[0] < 100.0 && mos[2] >= 0.0, "{codec:?}");
+            let size = image::image_dimensions(folder.join("out").join(&codec[0][0])).unwrap();
+            assert_eq!(size, (192, 192));
+        }
+    }
+
+    // Stopped within the second content: it comes out the same.
+    let first: String = table.lines().take(5 + 3 * kinds).map(|line| format!("{line}\n")).collect();
+    let first = first.trim_end_matches(|c| c != ','); // within a line, too
+    fs::write(folder.join("out/mos.csv"), first).unwrap();
+    assert!(run(folder, &args).status.success());
+    assert_eq!(fs::read_to_string(folder.join("out/mos.csv")).unwrap(), table);
+
+    // What was made trains and evaluates.
+    let evaluate = Command::new(env!("CARGO_BIN_EXE_qmambaiqa"))
+        .args(["evaluate", "out", "--crops", "1", "--format", "json"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(evaluate.status.success(), "{}", String::from_utf8_lossy(&evaluate.stderr));
+}
+
+#[test]
+fn unusable_sources_and_settings_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    photograph(&folder.join("small.png"), 300);
+    fs::write(folder.join("text.txt"), "no picture").unwrap();
+    for (args, expected) in [
+        (&["small.png", "--out", "out", "--codecs", "blur"][..], "small.png: 300x300 is too small"),
+        (&["nowhere", "--out", "out"], "nowhere: no such file or folder"),
+        (
+            &["text.txt", "--out", "out", "--codecs", "blur", "--ffmpeg", "/nowhere/ffmpeg"],
+            "text.txt: no readable picture",
+        ),
+        (
+            &["small.png", "--out", "out", "--codecs", "x264", "--ffmpeg", "/nowhere/ffmpeg"],
+            "x264 needs an ffmpeg with libx264",
+        ),
+        (&["small.png", "--out", "out", "--size", "100"], "the size must be even, 192 to"),
+    ] {
+        let out = run(folder, args);
+        let message = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && message.contains(expected), "{args:?}: {message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
