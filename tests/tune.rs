@@ -51,7 +51,7 @@ fn every_strategy_runs_to_its_end() {
         ("cross-attention-prompt", &[], 0),
         ("full", &[], backbone),
     ] {
-        let out = format!("{strategy}{}.safetensors", more.len());
+        let out = format!("{strategy}{}.safetensors", more.concat());
         let split = ["--split", "column:scene", "--fold", "2/3", "--learning-rate", "1e-2"];
         let args = [&["tune", "--strategy", strategy, "--out", &out][..], &SHORT, &split, more].concat();
         let text = good(folder, &args);
