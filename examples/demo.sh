@@ -50,7 +50,7 @@ readable() {
             fflush()
         }'
 }
-echo "scores of $clip, two frames a second, 0 (worst) to 100 (best) +- how much it depends on the place in the frame:"
+echo "scores of ${clip##*/}: 0 worst, 100 best, +- what it depends on the place in the frame"
 gst-launch-1.0 -m filesrc location="$clip" ! decodebin ! videoconvert ! qmambaiqa crops=4 interval=500000000 \
     ! fakesink sync=false | readable
 echo "took $((SECONDS - begin)) s"
