@@ -46,6 +46,8 @@ fn labels_fall_with_strength_and_a_stopped_run_goes_on() {
     assert_eq!(all.len(), 2 * (1 + 3 * kinds), "{table}");
     for content in all.chunks(1 + 3 * kinds) {
         assert_eq!((&content[0][1], &content[0][3]), ("100", "none"));
+        // libjpeg at its best third is close: a mistaken range or matrix of its colours is not.
+        assert!(content[1][6].parse::<f64>().unwrap() > 60.0, "{:?}", content[1]);
         for codec in content[1..].chunks(3) {
             let mos: Vec<f64> = codec.iter().map(|row| row[1].parse().unwrap()).collect();
             assert!(mos[0] > mos[1] && mos[1] > mos[2], "{codec:?}");

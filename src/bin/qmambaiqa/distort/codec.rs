@@ -99,7 +99,7 @@ impl Codec {
                 }
                 return Ok(noisy);
             }
-            Self::Webp => (&["-frames:v", "1", "-c:v", "libwebp", "-quality", value], "webp"),
+            Self::Webp => (&["-c:v", "libwebp", "-quality", value], "webp"),
             Self::X264 => (&["-c:v", "libx264", "-preset", "medium", "-pix_fmt", "yuv420p", "-crf", value], "mkv"),
             Self::X265 => (
                 &[
@@ -125,7 +125,11 @@ impl Codec {
             }
         };
         let Some(ffmpeg) = ffmpeg else { bail!("{} needs ffmpeg", self.name()) };
-        ffmpeg.encode(folder, args.0, args.1, (width, height)).with_context(|| format!("{} at {value}", self.name()))
+        // A picture format gets the frame that is kept, a video codec those before it, too.
+        let input = if self == Self::Webp { format!("{}.png", frames.len()) } else { "%d.png".to_owned() };
+        ffmpeg
+            .encode(folder, &input, args.0, args.1, (width, height))
+            .with_context(|| format!("{} at {value}", self.name()))
     }
 }
 
@@ -133,8 +137,9 @@ impl Codec {
 fn jpeg(picture: &RgbImage, quality: i32, folder: &Path) -> Result<RgbImage> {
     let (png, jpg) = (folder.join("jpeg.png"), folder.join("jpeg.jpg"));
     picture.save(&png)?;
-    let pipeline =
-        "filesrc name=in ! pngdec ! videoconvert ! video/x-raw,format=I420 ! jpegenc name=jpeg ! filesink name=out";
+    // JPEG's YCbCr is BT.601 in full range, which jpegenc does not ask for by itself.
+    let pipeline = "filesrc name=in ! pngdec ! videoconvert ! video/x-raw,format=I420,colorimetry=(string)1:4:7:1 ! \
+                    jpegenc name=jpeg ! filesink name=out";
     let pipeline = gst::parse::launch(pipeline).context("GStreamer's plugins-good are needed for JPEG")?;
     let Some(bin) = pipeline.downcast_ref::<gst::Bin>() else { bail!("GStreamer built no pipeline") };
     let set = |name: &str, property: &str, value: glib::Value| -> Result<()> {

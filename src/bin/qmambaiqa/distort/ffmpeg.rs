@@ -46,9 +46,16 @@ impl Ffmpeg {
         Ok(out.stdout)
     }
 
-    /// Encodes the pictures `%d.png` of `folder` and decodes the last of what came out.
-    pub fn encode(&self, folder: &Path, codec: &[&str], extension: &str, size: (u32, u32)) -> Result<RgbImage> {
-        let input = text(&folder.join("%d.png"))?;
+    /// Encodes `input` in `folder`, a picture or a pattern of several, and decodes the last of what came out.
+    pub fn encode(
+        &self,
+        folder: &Path,
+        input: &str,
+        codec: &[&str],
+        extension: &str,
+        size: (u32, u32),
+    ) -> Result<RgbImage> {
+        let input = text(&folder.join(input))?;
         let output = text(&folder.join(format!("encoded.{extension}")))?;
         let args =
             [&["-framerate", "25", "-i", input.as_str(), "-threads", "1"], codec, &[output.as_str()][..]].concat();
