@@ -16,8 +16,9 @@ use std::path::Path;
 
 const SIDE: usize = 224;
 const FRAMES: usize = 250;
-/// Changes between two frames.
-const CHANGES: usize = 4;
+/// Every so many frames there are that many changes one after the other; the last stays for the frames until the next.
+const ROUND: usize = 5;
+const CHANGES: usize = 20;
 
 /// An adapter for the embedded model that changes the features, by a pattern of its own.
 fn write_adapter(path: &Path, config: AdapterConfig, size: f32) {
@@ -63,7 +64,7 @@ fn changes_while_playing_reach_the_frames_that_name_them() {
 
     let pipeline = gst::parse::launch(
         "appsrc name=src format=time ! queue max-size-buffers=4 ! qmambaiqa name=iqa crops=1 threads=2 ! appsink name=sink \
-         sync=false max-buffers=4",
+         sync=false max-buffers=1",
     );
     let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
     let source = pipeline.by_name("src").unwrap().downcast::<gst_app::AppSrc>().unwrap();
@@ -91,9 +92,9 @@ fn changes_while_playing_reach_the_frames_that_name_them() {
         let which = ["none", "style", "ssf"].iter().position(|name| *name == quality.style_prompt).unwrap();
         assert_eq!(quality.raw, expected[which], "frame {i}, {}", quality.style_prompt);
         seen[which] += 1;
-        for _ in 0..CHANGES {
+        for _ in 0..if i % ROUND == 0 { CHANGES } else { 0 } {
             changes += 1;
-            element.set_property("style-prompt", &choices[(changes + i / 7) % 3]);
+            element.set_property("style-prompt", &choices[changes % 3]);
         }
         if i == FRAMES / 5 {
             before = resident();
@@ -101,8 +102,7 @@ fn changes_while_playing_reach_the_frames_that_name_them() {
     }
     let growth = resident().saturating_sub(before);
     println!("{changes} changes, frames by none, style, ssf: {seen:?}; {growth} bytes more over the last four fifths");
-    // Files take a moment to load, in which frames go on under the adapter before.
-    assert!(seen.iter().all(|&n| n >= 5), "{seen:?}");
+    assert!(seen.iter().all(|&n| n > FRAMES / 10), "{seen:?}");
     assert!(growth < 32 << 20, "grew by {growth} bytes");
     feeder.join().unwrap();
     assert!(pipeline.bus().unwrap().pop_filtered(&[gst::MessageType::Warning, gst::MessageType::Error]).is_none());
