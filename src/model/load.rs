@@ -200,8 +200,10 @@ fn adapter_config(
             let shape = |stage| tensors.get(&format!("style_prompt.{stage}.prompts")).map_or(&[][..], Tensor::dims);
             let mut config = AdapterConfig { injection: injection.unwrap_or(Injection::None), ..Default::default() };
             if let Some((name, prompts)) = tensors.iter().find(|(name, _)| name.ends_with(".0.prompts")) {
-                config.prompts =
-                    prompts.dims().first().copied().ok_or_else(|| format!("tensor `{name}` is a scalar"))?;
+                let &[count, channels, ..] = prompts.dims() else {
+                    return Err(format!("tensor `{name}` has shape {:?}, expected two axes or four", prompts.dims()));
+                };
+                (config.prompts, config.channels) = (count, channels);
             }
             if let &[_, _, h, w] = shape(0) {
                 let same = shape(1).get(2..) == Some(&[h, w]);

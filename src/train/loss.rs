@@ -23,8 +23,12 @@ const HEAD_INPUT: f64 = 0.25;
 pub(super) struct Targets {
     /// Opinion scores of the pictures, 0 to 1.
     pub scores: Vec<f32>,
-    /// The teacher's features of each, flat, for the pooled features or for each token; none where there is no teacher.
-    pub features: Option<Vec<f32>>,
+    /// The head that learns each: 0 is the network's, then those of auxiliary sets.
+    pub heads: Vec<usize>,
+    /// The first pictures, which the teacher has seen.
+    pub taught: usize,
+    /// The teacher's features of those, flat, for the pooled features or for each token.
+    pub features: Vec<f32>,
     /// How many of the pictures have distorted copies.
     pub distorted: usize,
 }
@@ -37,28 +41,50 @@ pub(super) struct Loss {
     pub parts: [f64; 3],
 }
 
-/// The head that predicts the teacher's features while training.
+/// A head that is there while training only.
 #[derive(Debug, Clone)]
-pub(super) struct TeacherHead {
+pub(super) struct PassingHead {
     pub weight: Tensor,
     pub bias: Tensor,
 }
 
-pub(super) fn loss(output: &Output, targets: &Targets, teacher: Option<&TeacherHead>, s: &Settings) -> Result<Loss> {
+/// The heads beside the network's own.
+#[derive(Debug, Default)]
+pub(super) struct PassingHeads {
+    /// Predicts the teacher's features.
+    pub teacher: Option<PassingHead>,
+    /// One output for each auxiliary set.
+    pub auxiliary: Option<PassingHead>,
+}
+
+/// What each crop's own head says of it, `(crops,)`.
+fn own_scores(output: &Output, targets: &Targets, auxiliary: Option<&PassingHead>) -> Result<Tensor> {
+    let Some(head) = auxiliary else { return Ok(output.score.clone()) };
+    let others = ops::linear(&output.features, &head.weight, Some(&head.bias))?; // (crops, auxiliary sets)
+    let all = Tensor::cat(&[&output.score.unsqueeze(1)?, &others], 1)?;
+    let copies = (0..targets.distorted).flat_map(|i| [i; LEVELS]);
+    let heads: Vec<u32> = (0..targets.scores.len()).chain(copies).map(|i| targets.heads[i] as u32).collect();
+    let count = heads.len();
+    all.gather(&Tensor::from_vec(heads, (count, 1), &Device::Cpu)?, 1)?.squeeze(1)
+}
+
+pub(super) fn loss(output: &Output, targets: &Targets, heads: &PassingHeads, s: &Settings) -> Result<Loss> {
     let n = targets.scores.len();
+    let scores = own_scores(output, targets, heads.auxiliary.as_ref())?;
     let opinions = Tensor::from_slice(&targets.scores, n, &Device::Cpu)?;
-    let difference = (output.score.narrow(0, 0, n)? - opinions)?;
+    let difference = (scores.narrow(0, 0, n)? - opinions)?;
     // Pseudo-Huber, smooth everywhere.
     let score = ((difference.sqr()? + HUBER * HUBER)?.sqrt()? - HUBER)?.mean_all()?;
     let mut total = score.clone();
     let mut parts = [f64::from(score.to_scalar::<f32>()?), 0.0, 0.0];
-    if let (Some(head), Some(features)) = (teacher, &targets.features) {
-        let whole = features.len() == n * head.bias.elem_count();
+    if let (Some(head), taught @ 1..) = (&heads.teacher, targets.taught) {
+        let whole = targets.features.len() == taught * head.bias.elem_count();
         let own = if whole { &output.features } else { &output.tokens };
-        let own = (own.narrow(0, 0, n)? * HEAD_INPUT)?;
+        let own = (own.narrow(0, 0, taught)? * HEAD_INPUT)?;
         let predicted = ops::linear(&own, &head.weight, Some(&head.bias))?;
-        let features = Tensor::from_slice(features, predicted.shape(), &Device::Cpu)?;
-        let mean = (predicted - features)?.sqr()?.mean_all()?;
+        let features = Tensor::from_slice(&targets.features, predicted.shape(), &Device::Cpu)?;
+        // The mean over the shard, of which those that the teacher has not seen have no share.
+        let mean = ((predicted - features)?.sqr()?.mean_all()? * (taught as f64 / n as f64))?;
         parts[1] = f64::from(mean.to_scalar::<f32>()?);
         total = (total + (mean * s.teacher_weight)?)?;
     }
@@ -66,7 +92,7 @@ pub(super) fn loss(output: &Output, targets: &Targets, teacher: Option<&TeacherH
         let (better, worse, margins) = pairs(targets);
         if !better.is_empty() {
             let count = better.len();
-            let pick = |i: Vec<u32>| output.score.index_select(&Tensor::from_vec(i, count, &Device::Cpu)?, 0);
+            let pick = |i: Vec<u32>| scores.index_select(&Tensor::from_vec(i, count, &Device::Cpu)?, 0);
             let margins = Tensor::from_vec(margins, count, &Device::Cpu)?;
             let rank = (margins - (pick(better)? - pick(worse)?)?)?.relu()?.mean_all()?;
             parts[2] = f64::from(rank.to_scalar::<f32>()?);
@@ -76,7 +102,7 @@ pub(super) fn loss(output: &Output, targets: &Targets, teacher: Option<&TeacherH
     Ok(Loss { total, parts })
 }
 
-/// (better, worse, margin) of every ordered pair in the shard.
+/// (better, worse, margin) of every ordered pair that one head sees in the shard.
 fn pairs(targets: &Targets) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
     let n = targets.scores.len();
     let (mut better, mut worse, mut margins) = (Vec::new(), Vec::new(), Vec::new());
@@ -87,7 +113,7 @@ fn pairs(targets: &Targets) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
     };
     for (i, &a) in targets.scores.iter().enumerate() {
         for (j, &b) in targets.scores.iter().enumerate() {
-            if f64::from(a - b) > RANKED_DIFFERENCE {
+            if targets.heads[i] == targets.heads[j] && f64::from(a - b) > RANKED_DIFFERENCE {
                 add(i, j, f64::from(a - b).min(RANK_MARGIN) as f32);
             }
         }

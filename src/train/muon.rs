@@ -17,7 +17,7 @@ const MIN_SIDE: usize = 16;
 /// The matrix `(rows, columns)` that a parameter of a hidden layer is; none for those that AdamW should move: norms, biases,
 /// the scan's own parameters, depthwise and first convolutions, the head.
 pub(super) fn matrix(name: &str, dims: &[usize]) -> Option<(usize, usize)> {
-    const OTHERS: [&str; 4] = ["conv2d", "patch_embed.0", "head", "teacher"];
+    const OTHERS: [&str; 5] = ["conv2d", "patch_embed.0", "head", "teacher", "auxiliary"];
     if !name.ends_with("weight") || name.contains("dt_projs") || OTHERS.iter().any(|o| name.contains(o)) {
         return None;
     }

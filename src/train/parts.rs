@@ -15,10 +15,13 @@ pub(super) struct Sample {
     pub score: f32,
     /// Its row in the teacher's features.
     pub row: Option<usize>,
+    /// The head that learns it: 0 is the network's, from 1 on those of auxiliary sets.
+    pub head: usize,
 }
 
 /// Both parts of all sets, in memory.
 pub(super) struct Parts {
+    /// The sets' own training pictures, then those of the auxiliary sets.
     pub training: Vec<Sample>,
     /// Pictures with their scores, 0 to 1.
     pub validation: Vec<(RgbImage, f64)>,
@@ -36,11 +39,7 @@ impl Parts {
         held_out.write_record(["image", "mos"]).map_err(table)?;
         for (i, folder) in settings.data.iter().enumerate() {
             let labels = Labels::for_split(folder, &settings.split)?;
-            let (low, high) = match settings.mos_range {
-                Some(range) => (range.low, range.high),
-                None => labels.range()?,
-            };
-            let scale = |mos: f64| (mos - low) / (high - low);
+            let scale = scale(settings, &labels)?;
             let (train_rows, validation_rows) =
                 labels.split(&settings.split, settings.validation, settings.fold, settings.seed)?;
             let taught = settings.teacher_features.as_ref().filter(|_| i == 0);
@@ -50,7 +49,8 @@ impl Parts {
             let (done, total) = (AtomicUsize::new(0), labels.rows.len());
             let progress = || watch(Progress::Loading(done.fetch_add(1, Ordering::Relaxed) + 1, total));
             for (&row, image) in train_rows.iter().zip(labels.load(&train_rows, progress)?) {
-                training.push(Sample { image, score: scale(labels.rows[row].mos) as f32, row: taught.map(|_| row) });
+                let score = scale(labels.rows[row].mos) as f32;
+                training.push(Sample { image, score, row: taught.map(|_| row), head: 0 });
             }
             for (&row, image) in validation_rows.iter().zip(labels.load(&validation_rows, progress)?) {
                 let entry = &labels.rows[row];
@@ -60,7 +60,27 @@ impl Parts {
             let (t, v) = (train_rows.len(), validation_rows.len());
             watch(Progress::Note(format!("{}: {t} pictures to train on, {v} held out", folder.display())));
         }
+        for (i, folder) in settings.auxiliary.iter().enumerate() {
+            let labels = Labels::read(folder)?;
+            let scale = scale(settings, &labels)?;
+            let (done, total) = (AtomicUsize::new(0), labels.rows.len());
+            let progress = || watch(Progress::Loading(done.fetch_add(1, Ordering::Relaxed) + 1, total));
+            let rows: Vec<usize> = (0..total).collect();
+            for (row, image) in labels.rows.iter().zip(labels.load(&rows, progress)?) {
+                training.push(Sample { image, score: scale(row.mos) as f32, row: None, head: i + 1 });
+            }
+            watch(Progress::Note(format!("{}: {total} pictures for a head of their own", folder.display())));
+        }
         let held_out = held_out.into_inner().map_err(|e| Error::Input(e.to_string()))?;
         Ok(Self { training, validation, teacher, held_out })
     }
+}
+
+/// Brings a set's scores to 0..1.
+fn scale(settings: &Settings, labels: &Labels) -> Result<impl Fn(f64) -> f64 + use<>> {
+    let (low, high) = match settings.mos_range {
+        Some(range) => (range.low, range.high),
+        None => labels.range()?,
+    };
+    Ok(move |mos: f64| (mos - low) / (high - low))
 }

@@ -82,6 +82,9 @@ pub struct Run {
     /// Prompts, `N`.
     #[serde(default = "six")]
     pub prompts: usize,
+    /// Their channels.
+    #[serde(default = "channels")]
+    pub channels: usize,
     /// Their height and width.
     #[serde(default = "one_by_one")]
     pub size: PromptSize,
@@ -135,6 +138,10 @@ fn nano() -> String {
 fn ten() -> usize {
     10
 }
+fn channels() -> usize {
+    AdapterConfig::default().channels
+}
+
 fn six() -> usize {
     6
 }
@@ -212,6 +219,7 @@ impl Protocol {
             injection: None,
             head: false,
             prompts: six(),
+            channels: channels(),
             size: one_by_one(),
             training: None,
         };
@@ -343,6 +351,7 @@ impl Job<'_> {
         let tuning = injection.map(|injection| AdapterConfig {
             injection,
             prompts: run.prompts,
+            channels: run.channels,
             size: run.size,
             head: run.head,
         });
@@ -352,6 +361,8 @@ impl Job<'_> {
             start: start.clone(),
             tuning,
             mos_range: None,
+            auxiliary: Vec::new(),
+            auxiliary_share: 1.0,
             teacher_features: None,
             teacher_weight: 0.0,
             rank_weight: schedule.rank_weight,

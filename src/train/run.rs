@@ -3,7 +3,7 @@
 use super::augment;
 use super::checkpoint::{self, Position};
 use super::correlation::{plcc, srcc};
-use super::loss::{self, Targets, TeacherHead};
+use super::loss::{self, PassingHead, PassingHeads, Targets};
 use super::optimizer::State;
 use super::parts::{Parts, Sample};
 use super::settings::Settings;
@@ -58,7 +58,9 @@ pub struct Summary {
 struct Run<'a> {
     settings: &'a Settings,
     student: Student,
-    teacher: Option<(Teacher, TeacherHead)>,
+    teacher: Option<Teacher>,
+    heads: PassingHeads,
+    /// Of the sets, then of the auxiliary sets.
     training: Vec<Sample>,
     /// Pictures with their scores, 0 to 1.
     validation: Vec<(RgbImage, f64)>,
@@ -79,21 +81,25 @@ pub fn train(settings: &Settings, out: &Path, threads: usize, watch: &(dyn Fn(Pr
     let parameters = source.variables.iter().map(|(_, v)| v.elem_count()).sum();
     let Parts { training, validation, teacher, held_out } = Parts::load(settings, watch)?;
     write_bytes(&beside(out, ".validation.csv"), &held_out)?;
-    let teacher = teacher.map(|teacher| {
-        let head = TeacherHead {
-            weight: source.tensor("teacher.weight", &[teacher.size, student.config().features()], Init::Zeros)?,
-            bias: source.tensor("teacher.bias", &[teacher.size], Init::Zeros)?,
-        };
-        Ok::<_, Error>((teacher, head))
-    });
-    let teacher = teacher.transpose()?;
+    let features = student.config().features();
+    let mut head = |name: &str, outputs: usize| -> Result<Option<PassingHead>> {
+        if outputs == 0 {
+            return Ok(None);
+        }
+        let weight = source.tensor(&format!("{name}.weight"), &[outputs, features], Init::Zeros)?;
+        Ok(Some(PassingHead { weight, bias: source.tensor(&format!("{name}.bias"), &[outputs], Init::Zeros)? }))
+    };
+    let heads = PassingHeads {
+        teacher: head("teacher", teacher.as_ref().map_or(0, |t| t.size))?,
+        auxiliary: head("auxiliary", settings.auxiliary.len())?,
+    };
     let threads = threads.max(1);
     let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build();
     let failed = |e| Error::Input(format!("cannot start {threads} threads: {e}"));
     let pools = (0..threads).map(|_| pool(1)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let pool = pool(threads).map_err(failed)?;
     let mut optimizer = State::new(std::mem::take(&mut source.variables), settings)?;
-    let run = Run { settings, student, teacher, training, validation, pools, pool };
+    let run = Run { settings, student, teacher, heads, training, validation, pools, pool };
     run.all(&mut optimizer, out, parameters, watch)
 }
 
@@ -131,13 +137,12 @@ impl Run<'_> {
         }
         let log_path = beside(out, ".log.csv");
         let mut log = self.open_log(&log_path, position.step > 0)?;
-        let per_epoch = self.training.len().div_ceil(s.batch);
+        let per_epoch = self.order(0).len().div_ceil(s.batch);
         let (mut clock, mut unsaved) = (Instant::now(), 0.0);
         let mut mean = [0f64; 4];
         while position.step < per_epoch * s.epochs() {
             let (epoch, at) = (position.step / per_epoch, position.step % per_epoch);
-            let mut order: Vec<usize> = (0..self.training.len()).collect();
-            Random::new(s.seed, 0xe90c_0000 + epoch as u64).shuffle(&mut order);
+            let order = self.order(epoch);
             let batch = &order[at * s.batch..((at + 1) * s.batch).min(order.len())];
             let (gradients, parts) = self.gradients(optimizer, batch, epoch)?;
             if !parts[0].is_finite() {
@@ -188,6 +193,19 @@ impl Run<'_> {
         }
         let (srcc, epoch) = position.best.unwrap_or((f64::NAN, 0));
         Ok(Summary { srcc, epoch, parameters, seconds: position.seconds })
+    }
+
+    /// An epoch's pictures, in the order in which they are seen.
+    fn order(&self, epoch: usize) -> Vec<usize> {
+        let mut random = Random::new(self.settings.seed, 0xe90c_0000 + epoch as u64);
+        let own = self.training.partition_point(|sample| sample.head == 0);
+        let mut order: Vec<usize> = (0..own).collect();
+        let mut auxiliary: Vec<usize> = (own..self.training.len()).collect();
+        random.shuffle(&mut auxiliary);
+        auxiliary.truncate((own as f64 * self.settings.auxiliary_share).round() as usize);
+        order.append(&mut auxiliary);
+        random.shuffle(&mut order);
+        order
     }
 
     fn open_log(&self, path: &Path, append: bool) -> Result<std::fs::File> {
@@ -248,8 +266,10 @@ impl Run<'_> {
         let side = s.crop(epoch);
         let (mut pixels, mut copies) = (Vec::new(), Vec::new());
         let distorted = if s.rank_weight > 0.0 { (s.distorted * shard.len()).div_ceil(8) } else { 0 };
-        let mut features = self.teacher.as_ref().map(|_| Vec::new());
-        let mut scores = Vec::with_capacity(shard.len());
+        let mut targets = Targets { scores: vec![], heads: vec![], taught: 0, features: vec![], distorted };
+        // The pictures that the teacher has seen come first, as the loss wants them.
+        let mut shard = shard.to_vec();
+        shard.sort_by_key(|&index| (self.training[index].row.is_none(), self.training[index].head));
         for (i, &index) in shard.iter().enumerate() {
             let sample = &self.training[index];
             let mut random = Random::new(s.seed, ((epoch as u64) << 32) + index as u64);
@@ -260,20 +280,19 @@ impl Run<'_> {
                     normalised(&copy, &mut copies);
                 }
             }
-            scores.push(sample.score);
-            if let (Some(all), Some((teacher, _)), Some(row)) = (&mut features, &self.teacher, sample.row) {
+            targets.scores.push(sample.score);
+            targets.heads.push(sample.head);
+            if let (Some(teacher), Some(row)) = (&self.teacher, sample.row) {
                 let picture = (sample.image.width() as usize, sample.image.height() as usize);
-                all.extend(teacher.at(row, picture, place, side, side / 32));
+                targets.features.extend(teacher.at(row, picture, place, side, side / 32));
+                targets.taught += 1;
             }
         }
         pixels.append(&mut copies);
         let count = pixels.len() / (side * side * 3);
         let crops = Tensor::from_vec(pixels, (count, side, side, 3), &Device::Cpu)?;
         let output = self.student.forward(&crops)?;
-        // A shard in which a picture of another folder has no features does without.
-        let features = features.filter(|_| shard.iter().all(|&i| self.training[i].row.is_some()));
-        let targets = Targets { scores, features, distorted };
-        let loss = loss::loss(&output, &targets, self.teacher.as_ref().map(|(_, head)| head), s)?;
+        let loss = loss::loss(&output, &targets, &self.heads, s)?;
         let share = shard.len() as f64 / batch as f64;
         let total = f64::from(loss.total.to_scalar::<f32>()?) * share;
         let store = (loss.total * share)?.backward()?;

@@ -113,6 +113,11 @@ pub enum Optimizer {
 pub struct Settings {
     /// Folders with a `mos.csv`.
     pub data: Vec<PathBuf>,
+    /// Sets that heads of their own learn beside the network's, so that its features serve them too. They are not validated,
+    /// and their heads are not kept.
+    pub auxiliary: Vec<PathBuf>,
+    /// Their pictures in an epoch for each of the others', drawn anew each time.
+    pub auxiliary_share: f64,
     /// Variant to train.
     pub model: String,
     /// Weights to start from: an embedded model or a file.
@@ -196,6 +201,12 @@ impl Settings {
         }
         if self.batch < 2 {
             return wrong("the batch must be at least 2");
+        }
+        if !(self.auxiliary_share > 0.0 && self.auxiliary_share.is_finite()) {
+            return wrong("the auxiliary sets' share must be positive");
+        }
+        if self.tuning.is_some() && !self.auxiliary.is_empty() {
+            return wrong("auxiliary sets teach a network; an adapter is tuned for one kind of content");
         }
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
             return wrong("the learning rate must be positive");

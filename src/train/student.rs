@@ -116,13 +116,15 @@ impl Student {
         position: &Position,
         reported: &serde_json::Value,
     ) -> Result<()> {
-        let own = state.slots.iter().filter(|slot| !slot.name.starts_with("teacher."));
+        let passing = |name: &str| name.starts_with("teacher.") || name.starts_with("auxiliary.");
+        let own = state.slots.iter().filter(|slot| !passing(&slot.name));
         let tensors = own.map(|s| (s.name.clone(), (s.variable.dims().to_vec(), s.average.clone()))).collect();
         let json = |v: serde_json::Result<String>| v.map_err(|e| Error::Input(e.to_string()));
         // Names alone: where the folders lay on this machine is nobody's business.
         let name = |path: &PathBuf| path.file_name().map(PathBuf::from).unwrap_or_default();
         let shared = Settings {
             data: settings.data.iter().map(name).collect(),
+            auxiliary: settings.auxiliary.iter().map(name).collect(),
             start: settings.start.as_ref().map(|s| name(&PathBuf::from(s)).display().to_string()),
             teacher_features: settings.teacher_features.as_ref().map(name),
             ..settings.clone()

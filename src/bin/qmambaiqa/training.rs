@@ -21,6 +21,12 @@ pub struct TrainingArgs {
     /// Scores that mean worst and best, as LOW:HIGH, instead of each set's own lowest and highest
     #[arg(long)]
     mos_range: Option<ScoreRange>,
+    /// Folder whose labels a head of its own learns beside the network's (`train`): it teaches features and moves no score
+    #[arg(long)]
+    auxiliary: Vec<PathBuf>,
+    /// Pictures of such folders in an epoch for each of the others'
+    #[arg(long, default_value_t = 0.5)]
+    auxiliary_share: f64,
     /// Safetensors file with a tensor `features` to be predicted too: a vector (rows, size) or a map (rows, height,
     /// width, size) for each picture of the first folder
     #[arg(long)]
@@ -130,6 +136,8 @@ impl TrainingArgs {
             start,
             tuning,
             mos_range: self.mos_range,
+            auxiliary: self.auxiliary,
+            auxiliary_share: self.auxiliary_share,
             teacher_features: self.teacher_features,
             teacher_weight: self.teacher_weight,
             rank_weight: self.rank_weight,

@@ -19,6 +19,9 @@ pub struct Args {
     /// Prompts that each stage mixes (N of the paper)
     #[arg(long, default_value_t = 6)]
     prompts: usize,
+    /// Channels of a prompt; 32 make StylePrompt about 4 % of qmamba-nano, as 256 do of the paper's networks
+    #[arg(long, default_value_t = 256)]
+    prompt_channels: usize,
     /// Height and width of StylePrompt's prompts, as HxW, or `layer` for those of each stage's features
     #[arg(long, default_value = "1x1", value_parser = prompt_size)]
     prompt_size: PromptSize,
@@ -54,8 +57,8 @@ fn prompt_size(text: &str) -> Result<PromptSize, String> {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let adapter =
-        |injection, head| Some(AdapterConfig { injection, head, prompts: args.prompts, size: args.prompt_size });
+    let (prompts, channels, size) = (args.prompts, args.prompt_channels, args.prompt_size);
+    let adapter = |injection, head| Some(AdapterConfig { injection, prompts, channels, size, head });
     let tuning = match args.strategy {
         Strategy::StylePrompt => adapter(Injection::StylePrompt, false),
         Strategy::StylePromptHead => adapter(Injection::StylePrompt, true),

@@ -49,6 +49,9 @@ pub struct AdapterConfig {
     pub injection: Injection,
     /// Prompts that each stage mixes, `N`.
     pub prompts: usize,
+    /// Channels of a prompt: 256 in the paper. What six prompts can say is said by few, too.
+    #[serde(default = "channels")]
+    pub channels: usize,
     /// Their height and width (StylePrompt only).
     pub size: PromptSize,
     /// Whether it has a head of its own.
@@ -58,12 +61,19 @@ pub struct AdapterConfig {
 impl Default for AdapterConfig {
     /// The paper's StylePrompt.
     fn default() -> Self {
-        Self { injection: Injection::StylePrompt, prompts: 6, size: PromptSize::Fixed(1, 1), head: false }
+        let size = PromptSize::Fixed(1, 1);
+        Self { injection: Injection::StylePrompt, prompts: 6, channels: channels(), size, head: false }
     }
+}
+
+/// The paper's, and what files without a word on it have.
+fn channels() -> usize {
+    256
 }
 
 /// Limits for configurations that come from a file, far beyond any of use.
 const MAX_PROMPTS: usize = 1024;
+const MAX_CHANNELS: usize = 4096;
 const MAX_SIZE: usize = 64;
 
 impl AdapterConfig {
@@ -76,6 +86,9 @@ impl AdapterConfig {
         if !(1..=MAX_PROMPTS).contains(&self.prompts) {
             return wrong("the number of prompts", MAX_PROMPTS);
         }
+        if !(1..=MAX_CHANNELS).contains(&self.channels) {
+            return wrong("the prompts' channels", MAX_CHANNELS);
+        }
         match self.size {
             PromptSize::Fixed(h, w) if !(1..=MAX_SIZE).contains(&h) || !(1..=MAX_SIZE).contains(&w) => {
                 wrong("each side of the prompts", MAX_SIZE)
@@ -84,9 +97,6 @@ impl AdapterConfig {
         }
     }
 }
-
-/// Channels of a prompt.
-const CHANNELS: usize = 256;
 
 /// One adapter for one network.
 #[derive(Debug)]
@@ -122,16 +132,16 @@ impl Adapter {
             Ok(match config.injection {
                 Injection::None => Stage::None,
                 Injection::StylePrompt => {
-                    Stage::StylePrompt(StylePrompt::new(scope.pp("style_prompt").pp(i), width, config.prompts, size)?)
+                    Stage::StylePrompt(StylePrompt::new(scope.pp("style_prompt").pp(i), width, config, size)?)
                 }
                 Injection::Ssf => Stage::Ssf(Ssf::new(scope.pp("ssf").pp(i), width)?),
                 Injection::ConvPrompt => {
-                    Stage::ConvPrompt(ConvPrompt::new(scope.pp("conv_prompt").pp(i), width, config.prompts)?)
+                    Stage::ConvPrompt(ConvPrompt::new(scope.pp("conv_prompt").pp(i), width, config)?)
                 }
                 Injection::CrossAttentionPrompt => Stage::CrossAttentionPrompt(CrossAttentionPrompt::new(
                     scope.pp("cross_attention_prompt").pp(i),
                     width,
-                    config.prompts,
+                    config,
                 )?),
             })
         });

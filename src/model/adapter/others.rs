@@ -1,6 +1,6 @@
 //! What the paper compares StylePrompt with (table 4). Its text leaves them open; each is built to change nothing at first.
 
-use super::CHANNELS;
+use super::AdapterConfig;
 use super::style_prompt::{Prompts, softmax};
 use crate::model::blocks::Linear;
 use crate::model::parameters::{Init, Scope};
@@ -31,22 +31,24 @@ impl Ssf {
 #[derive(Debug)]
 pub(super) struct ConvPrompt {
     prompts: Prompts,
-    conv: Tensor, // (C, C + 256, 3, 3)
+    conv: Tensor, // (C, C + E, 3, 3)
     conv_bias: Tensor,
 }
 
 impl ConvPrompt {
-    pub(super) fn new(mut scope: Scope, width: usize, count: usize) -> Result<Self> {
+    pub(super) fn new(mut scope: Scope, width: usize, config: &AdapterConfig) -> Result<Self> {
         Ok(Self {
-            prompts: Prompts::new(scope.reborrow(), width, count, (1, 1))?,
-            conv: scope.pp("conv").get("weight", &[width, width + CHANNELS, 3, 3], Init::Zeros)?,
+            prompts: Prompts::new(scope.reborrow(), width, config, (1, 1))?,
+            conv: scope.pp("conv").get("weight", &[width, width + config.channels, 3, 3], Init::Zeros)?,
             conv_bias: scope.pp("conv").get("bias", &[width], Init::Zeros)?,
         })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (b, h, w, _) = x.dims4()?;
-        let prompt = self.prompts.mixed(x)?.reshape((b, 1, 1, CHANNELS))?.broadcast_as((b, h, w, CHANNELS))?;
+        let prompt = self.prompts.mixed(x)?; // (B, E)
+        let e = prompt.dim(1)?;
+        let prompt = prompt.reshape((b, 1, 1, e))?.broadcast_as((b, h, w, e))?;
         let both = Tensor::cat(&[x, &prompt.contiguous()?], 3)?;
         ops::add(x, &ops::conv3x3(&both, &ops::conv3x3_matrix(&self.conv)?, &self.conv_bias, 1)?)
     }
@@ -55,7 +57,7 @@ impl ConvPrompt {
 /// Each place attends to the prompts, with one head; the result is added to the features.
 #[derive(Debug)]
 pub(super) struct CrossAttentionPrompt {
-    prompts: Tensor, // (N, 256)
+    prompts: Tensor, // (N, E)
     query: Linear,
     key: Linear,
     value: Linear,
@@ -63,12 +65,12 @@ pub(super) struct CrossAttentionPrompt {
 }
 
 impl CrossAttentionPrompt {
-    pub(super) fn new(mut scope: Scope, width: usize, count: usize) -> Result<Self> {
+    pub(super) fn new(mut scope: Scope, width: usize, config: &AdapterConfig) -> Result<Self> {
         Ok(Self {
-            prompts: scope.get("prompts", &[count, CHANNELS], Init::Normal(1.0))?,
+            prompts: scope.get("prompts", &[config.prompts, config.channels], Init::Normal(1.0))?,
             query: Linear::new(scope.pp("query"), width, width)?,
-            key: Linear::new(scope.pp("key"), CHANNELS, width)?,
-            value: Linear::new(scope.pp("value"), CHANNELS, width)?,
+            key: Linear::new(scope.pp("key"), config.channels, width)?,
+            value: Linear::new(scope.pp("value"), config.channels, width)?,
             out: Linear::with_init(scope.pp("out"), width, width, Init::Zeros)?,
         })
     }

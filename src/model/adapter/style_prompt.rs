@@ -1,6 +1,6 @@
 //! StylePrompt (paper, section 3.2): prompts, mixed by what the features are, shift the features' mean and variance.
 
-use super::CHANNELS;
+use super::AdapterConfig;
 use crate::model::blocks::Linear;
 use crate::model::parameters::{Init, Scope};
 use crate::ops;
@@ -9,20 +9,26 @@ use candle_core::{Device, Result, Tensor};
 /// A small set of vectors or maps, mixed by the features: equation (1). (`prompts`, `select`)
 #[derive(Debug)]
 pub(super) struct Prompts {
-    /// `(N, 256)`, or `(N, 256, H, W)` for maps.
+    /// `(N, E)`, or `(N, E, H, W)` for maps; E = 256 in the paper.
     prompts: Tensor,
     select: Linear,
     size: (usize, usize),
 }
 
 impl Prompts {
-    pub(super) fn new(mut scope: Scope, width: usize, count: usize, size: (usize, usize)) -> Result<Self> {
-        let shape = if size == (1, 1) { vec![count, CHANNELS] } else { vec![count, CHANNELS, size.0, size.1] };
+    pub(super) fn new(
+        mut scope: Scope,
+        width: usize,
+        config: &AdapterConfig,
+        size: (usize, usize),
+    ) -> Result<Self> {
+        let (count, channels) = (config.prompts, config.channels);
+        let shape = if size == (1, 1) { vec![count, channels] } else { vec![count, channels, size.0, size.1] };
         let prompts = scope.get("prompts", &shape, Init::Normal(1.0))?;
         Ok(Self { prompts, select: Linear::new(scope.pp("select"), width, count)?, size })
     }
 
-    /// The mixture for features `(B, H, W, C)`: `(B, 256)`, or `(B, H, W, 256)` of the prompts' own size.
+    /// The mixture for features `(B, H, W, C)`: `(B, E)`, or `(B, H, W, E)` of the prompts' own size.
     pub(super) fn mixed(&self, x: &Tensor) -> Result<Tensor> {
         let (b, h, w, c) = x.dims4()?;
         let mean = ops::mean_tokens(&x.reshape((b, h * w, c))?)?;
@@ -31,8 +37,8 @@ impl Prompts {
             return ops::linear(&weights, &self.prompts.t()?.contiguous()?, None);
         }
         let (h, w) = self.size;
-        let rows = self.prompts.permute((2, 3, 1, 0))?.contiguous()?.flatten(0, 2)?; // (H W 256, N)
-        ops::linear(&weights, &rows, None)?.reshape((b, h, w, CHANNELS))
+        let rows = self.prompts.permute((2, 3, 1, 0))?.contiguous()?.flatten(0, 2)?; // (H W E, N)
+        ops::linear(&weights, &rows, None)?.reshape((b, h, w, ()))
     }
 }
 
@@ -47,7 +53,7 @@ pub(super) fn softmax(x: &Tensor) -> Result<Tensor> {
 #[derive(Debug)]
 pub(super) struct StylePrompt {
     prompts: Prompts,
-    conv: Tensor, // (256, 256, 3, 3)
+    conv: Tensor, // (E, E, 3, 3)
     conv_bias: Tensor,
     gamma: Linear,
     beta: Linear,
@@ -55,13 +61,20 @@ pub(super) struct StylePrompt {
 }
 
 impl StylePrompt {
-    pub(super) fn new(mut scope: Scope, width: usize, count: usize, size: (usize, usize)) -> Result<Self> {
+    pub(super) fn new(
+        mut scope: Scope,
+        width: usize,
+        config: &AdapterConfig,
+        size: (usize, usize),
+    ) -> Result<Self> {
+        let e = config.channels;
+        let conv = Init::Normal((1.0 / (9 * e) as f64).sqrt());
         Ok(Self {
-            prompts: Prompts::new(scope.reborrow(), width, count, size)?,
-            conv: scope.pp("conv").get("weight", &[CHANNELS, CHANNELS, 3, 3], Init::Normal(1.0 / 48.0))?,
-            conv_bias: scope.pp("conv").get("bias", &[CHANNELS], Init::Zeros)?,
-            gamma: Linear::with_init(scope.pp("gamma"), CHANNELS, width, Init::Zeros)?,
-            beta: Linear::with_init(scope.pp("beta"), CHANNELS, width, Init::Zeros)?,
+            prompts: Prompts::new(scope.reborrow(), width, config, size)?,
+            conv: scope.pp("conv").get("weight", &[e, e, 3, 3], conv)?,
+            conv_bias: scope.pp("conv").get("bias", &[e], Init::Zeros)?,
+            gamma: Linear::with_init(scope.pp("gamma"), e, width, Init::Zeros)?,
+            beta: Linear::with_init(scope.pp("beta"), e, width, Init::Zeros)?,
             size,
         })
     }
@@ -72,11 +85,11 @@ impl StylePrompt {
         let mixed = self.prompts.mixed(x)?;
         let styled = if self.size == (1, 1) {
             // On a 1x1 map only the centre of the convolution acts.
-            let centre = self.conv.narrow(2, 1, 1)?.narrow(3, 1, 1)?.reshape((CHANNELS, CHANNELS))?.contiguous()?;
+            let centre = self.conv.narrow(2, 1, 1)?.narrow(3, 1, 1)?.squeeze(3)?.squeeze(2)?.contiguous()?;
             ops::linear(&mixed, &centre, Some(&self.conv_bias))?.unsqueeze(1)?
         } else {
             let map = ops::conv3x3(&mixed, &ops::conv3x3_matrix(&self.conv)?, &self.conv_bias, 1)?;
-            map.reshape((b, self.size.0 * self.size.1, CHANNELS))?
+            map.reshape((b, self.size.0 * self.size.1, ()))?
         };
         let fit = |affine: Tensor| if self.size == (1, 1) { Ok(affine) } else { resize(&affine, self.size, (h, w)) };
         let (gamma, beta) = (fit(self.gamma.forward(&styled)?)?, fit(self.beta.forward(&styled)?)?);

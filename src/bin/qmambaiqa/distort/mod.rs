@@ -34,9 +34,18 @@ pub struct Args {
     /// Encoders and filters, in a list with commas (all that are there, if not given)
     #[arg(long, value_enum, value_delimiter = ',')]
     codecs: Vec<Codec>,
-    /// Settings of each
+    /// Settings of each, one somewhere in each equal part of its range
     #[arg(long, default_value_t = 4)]
     settings: usize,
+    /// Settings in the middle of their parts of the range, the same for every content
+    #[arg(long)]
+    even: bool,
+    /// So many of all encoders' settings for each content, at random, instead of every one: more contents in the same time
+    #[arg(long)]
+    draws: Option<usize>,
+    /// How far sources are reduced, LEAST:MOST, as far as the size of the cut allows
+    #[arg(long, default_value = "2:4", value_parser = reduction)]
+    reduce: (f64, f64),
     /// Contents cut from each source
     #[arg(long, default_value_t = 1)]
     cuts: usize,
@@ -46,6 +55,9 @@ pub struct Args {
     /// Frames of a clip that are encoded together; the last is kept
     #[arg(long, default_value_t = 10)]
     frames: usize,
+    /// Frames that a slow pan makes of a picture where it is larger than the cut, so that video encoders predict
+    #[arg(long, default_value_t = 5)]
+    pan: usize,
     /// The ffmpeg to use
     #[arg(long, default_value = "ffmpeg")]
     ffmpeg: PathBuf,
@@ -57,8 +69,17 @@ pub struct Args {
     threads: usize,
 }
 
-/// Pictures are reduced by so much, by which they lose what compression and noise they came with.
-const REDUCED: (f64, f64) = (2.0, 4.0);
+/// LEAST:MOST. Reducing takes away the compression and noise that pictures came with.
+fn reduction(text: &str) -> Result<(f64, f64), String> {
+    let parts = text.split_once(':').and_then(|(l, m)| Some((l.parse::<f64>().ok()?, m.parse::<f64>().ok()?)));
+    match parts {
+        Some((least, most)) if (1.0..=most).contains(&least) && most <= 64.0 => Ok((least, most)),
+        _ => Err(format!("`{text}`: expected LEAST:MOST, two factors from 1 to 64")),
+    }
+}
+
+/// Fastest pan, in pixels a frame.
+const PAN: f64 = 4.0;
 /// Smallest side that SSIMULACRA2's and MS-SSIM's scales need, and far more than anyone trains on.
 const SIZES: std::ops::RangeInclusive<u32> = 192..=4096;
 const HEAD: &str = "image,mos,reference,codec,setting,disagreement,ssimulacra2,vmaf_neg,ms_ssim\n";
@@ -67,8 +88,8 @@ pub fn run(args: &Args) -> Result<bool> {
     if !SIZES.contains(&args.size) || !args.size.is_multiple_of(2) {
         bail!("the size must be even, {} to {}", SIZES.start(), SIZES.end());
     }
-    if args.settings == 0 || args.cuts == 0 || args.frames == 0 {
-        bail!("settings, cuts and frames must be at least 1");
+    if args.settings == 0 || args.cuts == 0 || args.frames == 0 || args.pan == 0 || args.draws == Some(0) {
+        bail!("settings, draws, cuts, frames and pan must be at least 1");
     }
     gstreamer::init().context("GStreamer does not start")?;
     let ffmpeg = Ffmpeg::find(&args.ffmpeg);
@@ -76,7 +97,8 @@ pub fn run(args: &Args) -> Result<bool> {
     let sources = sources(&args.sources)?;
     fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let table = args.out.join("mos.csv");
-    let done = done(&table, 1 + codecs.len() * args.settings)?;
+    let each = codecs.len() * args.settings;
+    let done = done(&table, 1 + args.draws.map_or(each, |draws| draws.min(each)))?;
     let mut out = OpenOptions::new().append(true).open(&table).with_context(|| table.display().to_string())?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build()?;
     let (bar, mut failed) = (common::bar(sources.len() * args.cuts), 0);
@@ -186,10 +208,14 @@ impl Job<'_> {
         let mut jobs = Vec::new();
         for &codec in self.codecs {
             for i in 0..self.args.settings {
-                // One somewhere in each equal part of the range.
-                let strength = (i as f64 + random.uniform()) / self.args.settings as f64;
+                let within = if self.args.even { 0.5 } else { random.uniform() };
+                let strength = (i as f64 + within) / self.args.settings as f64;
                 jobs.push((codec, i, codec.setting(strength), random.below(1 << 30) as u64));
             }
+        }
+        if let Some(draws) = self.args.draws {
+            random.shuffle(&mut jobs);
+            jobs.truncate(draws);
         }
         let rows = jobs.into_par_iter().map(|(codec, i, setting, seed)| {
             let folder = tempfile::tempdir()?;
@@ -214,7 +240,7 @@ impl Job<'_> {
     /// The content's frames: one of a picture, some of a clip.
     fn cut(&self, source: &Path, folder: &Path, random: &mut Random) -> Result<Vec<RgbImage>> {
         let (size, wanted) = (self.args.size, self.args.frames);
-        let frames = match image::ImageReader::open(source)?.with_guessed_format()?.decode() {
+        let sources = match image::ImageReader::open(source)?.with_guessed_format()?.decode() {
             Ok(picture) => vec![picture.into_rgb8()],
             Err(error) => {
                 let Some(ffmpeg) = self.ffmpeg else {
@@ -225,25 +251,36 @@ impl Job<'_> {
                 ffmpeg.frames(source, span * random.uniform(), wanted, folder)?
             }
         };
-        let Some(first) = frames.first() else { bail!("{}: no frames", source.display()) };
+        let Some(first) = sources.first() else { bail!("{}: no frames", source.display()) };
         let (width, height) = first.dimensions();
         let most = f64::from(width.min(height)) / f64::from(size);
-        if most < REDUCED.0 {
-            let least = (f64::from(size) * REDUCED.0) as u32;
+        let (least, limit) = self.args.reduce;
+        if most < least {
+            let least = (f64::from(size) * least).ceil() as u32;
             bail!(
                 "{}: {width}x{height} is too small, cuts of {size} need {least} pixels in each side",
                 source.display()
             );
         }
-        let factor = REDUCED.0 + (REDUCED.1.min(most) - REDUCED.0) * random.uniform();
+        let factor = least + (limit.min(most) - least) * random.uniform();
         let reduced = |side: u32| ((f64::from(side) / factor) as u32).max(size);
         let (width, height) = (reduced(width), reduced(height));
-        let left = random.below((width - size + 1) as usize) as u32;
-        let top = random.below((height - size + 1) as usize) as u32;
-        let cut = |frame: &RgbImage| {
-            let frame = imageops::resize(frame, width, height, imageops::FilterType::Lanczos3);
-            imageops::crop_imm(&frame, left, top, size, size).to_image()
-        };
-        Ok(frames.iter().map(cut).collect())
+        let filter = imageops::FilterType::Lanczos3;
+        let sources: Vec<_> = sources.iter().map(|frame| imageops::resize(frame, width, height, filter)).collect();
+        let room = (width - size, height - size);
+        let (left, top) = (random.below(room.0 as usize + 1) as u32, random.below(room.1 as usize + 1) as u32);
+        let cut = |frame: &RgbImage, left, top| imageops::crop_imm(frame, left, top, size, size).to_image();
+        if let [picture] = sources.as_slice()
+            && room != (0, 0)
+        {
+            // A pan that ends at the place.
+            let (across, down) = (PAN * (2.0 * random.uniform() - 1.0), PAN * (2.0 * random.uniform() - 1.0));
+            let along = |end: u32, room: u32, speed: f64, back: usize| {
+                (f64::from(end) - speed * back as f64).round().clamp(0.0, f64::from(room)) as u32
+            };
+            let frame = |back| cut(picture, along(left, room.0, across, back), along(top, room.1, down, back));
+            return Ok((0..self.args.pan).rev().map(frame).collect());
+        }
+        Ok(sources.iter().map(|frame| cut(frame, left, top)).collect())
     }
 }
