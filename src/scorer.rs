@@ -1,31 +1,28 @@
 //! Frames to scores: crops through the network, and what their results say together.
 
 use crate::crops::CropPlan;
+use crate::embedded::{self, DEFAULT_MODEL};
 use crate::frame::Frame;
 use crate::model::load::{self, Description};
-use crate::model::{Adapter, CROP, QMamba};
-use crate::{Error, Result, weights_file};
+use crate::model::{Adapter, CROP, Output, QMamba};
+use crate::{Error, Result};
 use candle_core::Tensor;
+use parking_lot::Mutex;
 use rayon::prelude::*;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The model that is used where none is named.
-pub const DEFAULT_MODEL: &str = "qmamba-nano";
 /// What stands for no style prompt.
 pub const NO_STYLE_PROMPT: &str = "none";
-
-/// Weights that are part of the library, by name.
-const EMBEDDED: [(&str, &[u8]); 1] =
-    [(DEFAULT_MODEL, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/weights/qmamba-nano.safetensors")))];
 
 /// What a scorer is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Name of an embedded model, or a weights file.
     pub model: String,
-    /// `none`, or a file with an adapter for the model.
+    /// `none`, an embedded adapter ([`embedded::style_prompts`]), or a file with an adapter for the model.
     pub style_prompt: String,
     /// Whether an adapter that belongs to other weights is used all the same.
     pub force_style_prompt: bool,
@@ -70,6 +67,8 @@ pub struct Scorer {
     own_prompt: Option<Arc<Adapter>>,
     prompt: Option<Arc<Adapter>>,
     prompt_name: Arc<str>,
+    /// The library's own that have been used, by name.
+    embedded_prompts: Arc<Mutex<BTreeMap<String, Arc<Adapter>>>>,
     model_name: Arc<str>,
     description: Arc<Description>,
     threads: Arc<rayon::ThreadPool>,
@@ -81,26 +80,6 @@ impl std::fmt::Debug for Scorer {
     }
 }
 
-/// Reads an embedded model or a file.
-///
-/// # Errors
-/// Neither; the message lists the embedded models.
-pub fn read_weights(model: &str) -> Result<weights_file::WeightsFile> {
-    if let Some((name, bytes)) = EMBEDDED.iter().find(|(name, _)| *name == model) {
-        return weights_file::parse(bytes, Path::new(name));
-    }
-    let path = Path::new(model);
-    if !path.exists() {
-        let names: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
-        let hint = match crate::model::Config::named(model) {
-            Ok(_) => "is a network without embedded weights: name a weights file for it".to_owned(),
-            Err(_) => format!("is neither an embedded model ({}) nor a file", names.join(", ")),
-        };
-        return Err(Error::Input(format!("model `{model}` {hint}")));
-    }
-    weights_file::read(path)
-}
-
 impl Scorer {
     /// Loads a model.
     ///
@@ -108,7 +87,8 @@ impl Scorer {
     /// Unusable weights, a device that is not there.
     pub fn open(options: &Options) -> Result<Self> {
         check_device(&options.device)?;
-        let (model, own_prompt, description) = load::network(read_weights(&options.model)?, Path::new(&options.model))?;
+        let (model, own_prompt, description) =
+            load::network(embedded::read_model(&options.model)?, Path::new(&options.model))?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads) // 0: as many as there are cores
             .thread_name(|i| format!("qmambaiqa-{i}"))
@@ -121,6 +101,7 @@ impl Scorer {
             prompt: own_prompt.clone(),
             prompt_name: NO_STYLE_PROMPT.into(),
             own_prompt,
+            embedded_prompts: Arc::default(),
             model_name: name.unwrap_or_else(|| short_name(&options.model)).into(),
             description: Arc::new(description),
             threads: Arc::new(pool),
@@ -129,8 +110,8 @@ impl Scorer {
         Ok(scorer)
     }
 
-    /// Adapts the model from the next frame on: `none`, or a file. A model file with an adapter of its own uses that for
-    /// `none`.
+    /// Adapts the model from the next frame on: `none`, an embedded adapter, or a file. A model file with an adapter of its
+    /// own uses that for `none`. Embedded adapters are read once.
     ///
     /// # Errors
     /// The file is no adapter for this model, or says that it belongs to other weights and `force` is not set; the one in
@@ -142,13 +123,21 @@ impl Scorer {
                 (self.own_prompt.clone(), if own { "embedded" } else { NO_STYLE_PROMPT }.into());
             return Ok(());
         }
-        let path = Path::new(style_prompt);
-        if !path.exists() {
-            let message = format!("style prompt `{style_prompt}` is neither `{NO_STYLE_PROMPT}` nor a file");
-            return Err(Error::Input(message));
-        }
-        let prompt = load::adapter(weights_file::read(path)?, path, &self.description, force)?;
-        (self.prompt, self.prompt_name) = (Some(Arc::new(prompt)), short_name(style_prompt).into());
+        let read = || -> Result<Arc<Adapter>> {
+            let file = embedded::read_style_prompt(style_prompt)?;
+            Ok(Arc::new(load::adapter(file, Path::new(style_prompt), &self.description, force)?))
+        };
+        // A file may change between two uses, and whether one is forced is asked anew.
+        let prompt = if embedded::has(style_prompt) && !force {
+            let mut kept = self.embedded_prompts.lock();
+            match kept.get(style_prompt) {
+                Some(prompt) => Arc::clone(prompt),
+                None => Arc::clone(kept.entry(style_prompt.to_owned()).or_insert(read()?)),
+            }
+        } else {
+            read()?
+        };
+        (self.prompt, self.prompt_name) = (Some(prompt), short_name(style_prompt).into());
         Ok(())
     }
 
@@ -185,10 +174,7 @@ impl Scorer {
     /// # Errors
     /// As [`score`](Self::score).
     pub fn score_crops(&self, crops: &[f32]) -> Result<Score> {
-        // Crop by crop: what one crop gets can then not depend on those beside it, and its activations stay in cache.
-        let one = |crop: &[f32]| -> Result<f64> {
-            let crop = Tensor::from_slice(crop, (1, CROP, CROP, 3), &candle_core::Device::Cpu)?;
-            let output = self.model.forward(&crop, self.prompt.as_deref())?;
+        let raws = self.each_crop(crops, |output| {
             let raw = output.score.to_vec1::<f32>()?;
             match raw.as_slice() {
                 &[raw] if raw.is_finite() => Ok(f64::from(raw)),
@@ -197,10 +183,32 @@ impl Scorer {
                     self.model_name
                 ))),
             }
-        };
-        let raws =
-            self.threads.install(|| crops.par_chunks_exact(CROP * CROP * 3).map(one).collect::<Result<Vec<_>>>())?;
+        })?;
         Ok(self.summarise(&raws))
+    }
+
+    /// What the head sees of a frame: the mean over crops of the last stage's features, `8 C` values
+    /// ([`Output::features`]).
+    ///
+    /// # Errors
+    /// A frame that no crop can be taken from.
+    pub fn features(&self, frame: &Frame, plan: &CropPlan, index: u64) -> Result<Vec<f32>> {
+        let crops = self.threads.install(|| plan.sample(frame, index))?;
+        let all = self.each_crop(&crops, |output| Ok(output.features.flatten_all()?.to_vec1::<f32>()?))?;
+        let mut mean = vec![0f32; self.model.config().features()];
+        for crop in &all {
+            mean.iter_mut().zip(crop).for_each(|(m, v)| *m += v / all.len() as f32);
+        }
+        Ok(mean)
+    }
+
+    fn each_crop<T: Send>(&self, crops: &[f32], read: impl Fn(Output) -> Result<T> + Sync) -> Result<Vec<T>> {
+        // Crop by crop: what one crop gets can then not depend on those beside it, and its activations stay in cache.
+        let one = |crop: &[f32]| -> Result<T> {
+            let crop = Tensor::from_slice(crop, (1, CROP, CROP, 3), &candle_core::Device::Cpu)?;
+            read(self.model.forward(&crop, self.prompt.as_deref())?)
+        };
+        self.threads.install(|| crops.par_chunks_exact(CROP * CROP * 3).map(one).collect())
     }
 
     fn summarise(&self, raws: &[f64]) -> Score {

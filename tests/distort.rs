@@ -57,6 +57,18 @@ fn labels_fall_with_strength_and_a_stopped_run_goes_on() {
         }
     }
 
+    // Fewer settings drawn for each content, at the middle of their parts of the range, of pictures reduced less.
+    let few =
+        ["photos", "--out", "few", "--size", "384", "--reduce", "1.2:1.3", "--draws", "4", "--even", "--pan", "1"];
+    let out = run(folder, &[&few[..], &["--settings", "2", "--codecs", "jpeg,blur,scale"]].concat());
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let mut drawn = csv::Reader::from_path(folder.join("few/mos.csv")).unwrap();
+    let drawn: Vec<_> = drawn.records().map(Result::unwrap).collect();
+    assert_eq!(drawn.len(), 2 * 5, "{drawn:?}");
+    for row in drawn.iter().filter(|row| &row[3] == "jpeg") {
+        assert!(["73.000", "27.000"].contains(&&row[4]), "{row:?}"); // a quarter and three quarters from 97 to 3, rounded
+    }
+
     // Stopped within the second content: it comes out the same.
     let first: String = table.lines().take(5 + 3 * kinds).map(|line| format!("{line}\n")).collect();
     let first = first.trim_end_matches(|c| c != ','); // within a line, too
@@ -91,6 +103,7 @@ fn unusable_sources_and_settings_are_named() {
             "x264 needs an ffmpeg with libx264",
         ),
         (&["small.png", "--out", "out", "--size", "100"], "the size must be even, 192 to"),
+        (&["small.png", "--out", "out", "--draws", "0"], "draws, cuts, frames and pan must be at least 1"),
     ] {
         let out = run(folder, args);
         let message = String::from_utf8_lossy(&out.stderr).into_owned();

@@ -28,9 +28,18 @@ fn a_killed_run_goes_on_to_the_same_weights() {
     let maps = (0..30 * 3 * 3 * 5).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
     let tensors = BTreeMap::from([("features".to_owned(), (vec![30, 3, 3, 5], maps))]);
     weights_file::write(&teacher, &tensors, WriteDtype::F16, &BTreeMap::new()).unwrap();
-    let train = |data: &Path, out: &Path, threads| {
+    // An auxiliary set, whose head is not kept.
+    let auxiliary = folder.path().join("auxiliary");
+    std::fs::create_dir(&auxiliary).unwrap();
+    make_data(&auxiliary);
+    let alone = |data: &Path, out: &Path, threads| {
         let mut command = train(data, out, threads);
         command.args(["--optimizer", "muon", "--validate-every", "2", "--teacher-features"]).arg(&teacher);
+        command
+    };
+    let train = |data: &Path, out: &Path, threads| {
+        let mut command = alone(data, out, threads);
+        command.arg("--auxiliary").arg(&auxiliary);
         command
     };
 
@@ -49,6 +58,15 @@ fn a_killed_run_goes_on_to_the_same_weights() {
     assert!(checkpoint.exists(), "no checkpoint before the kill");
     assert!(train(&data, &killed, 2).status().unwrap().success());
     assert!(std::fs::read(&whole).unwrap() == std::fs::read(&killed).unwrap(), "the weights differ");
+
+    // The auxiliary set teaches features, and leaves no tensor behind.
+    let without = folder.path().join("without.safetensors");
+    assert!(alone(&data, &without, 2).status().unwrap().success());
+    let tensors = |path: &Path| weights_file::read(path).unwrap().tensors;
+    let (with, without) = (tensors(&whole), tensors(&without));
+    assert!(with.keys().eq(without.keys()));
+    let name = "layers.3.blocks.0.mlp.fc2.weight";
+    assert_ne!(with[name].values, without[name].values);
 
     // What was trained scores: the whole way from labels to the element's network.
     let evaluate = Command::new(env!("CARGO_BIN_EXE_qmambaiqa"))

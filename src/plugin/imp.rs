@@ -106,7 +106,10 @@ impl ObjectImpl for QMambaIqa {
                     .build(),
                 glib::ParamSpecString::builder("style-prompt")
                     .nick("Style prompt")
-                    .blurb("Adapter to other content: none, or path of an adapter file; acts from the next frame on")
+                    .blurb(
+                        "Adapter to other content: none, compression, generative, or path of an adapter file; acts from the \
+                         next frame on",
+                    )
                     .default_value(Some(defaults.options.style_prompt.as_str()))
                     .mutable_playing()
                     .build(),

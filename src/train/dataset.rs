@@ -18,6 +18,8 @@ pub struct Row {
     pub mos: f64,
     /// What it shares with pictures that no split may part it from, such as the reference; empty for none.
     pub group: String,
+    /// How it was distorted, in the words of a known set; empty where there are none.
+    pub distortion: String,
 }
 
 /// The rows of a folder's label file, in its order.
@@ -32,8 +34,8 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Reads the labels of a folder: a `mos.csv` with the columns `image` and `mos` (others are ignored), or one of the
-    /// paper's data sets as its authors distribute it.
+    /// Reads the labels of a folder: a `mos.csv` with the columns `image`, `mos` and, where a split is to keep them together,
+    /// `reference` (others are ignored), or one of the paper's data sets as its authors distribute it.
     ///
     /// # Errors
     /// A missing file or column, and rows that cannot be read, with their line.
@@ -76,7 +78,8 @@ impl Labels {
             })
         };
         let (image, mos) = (column(image)?, column(mos)?);
-        let group = group.map(column).transpose()?;
+        // Pictures of one reference belong together whether or not it is asked for.
+        let group = group.map_or_else(|| Ok(column("reference").ok()), |name| column(name).map(Some))?;
         let mut rows = Vec::new();
         for record in reader.records() {
             let record = record.map_err(|e| wrong(e.to_string()))?;
@@ -89,7 +92,8 @@ impl Labels {
             match value.parse::<f64>() {
                 Ok(mos) if mos.is_finite() => {
                     let group = group.and_then(|g| record.get(g)).unwrap_or_default().to_owned();
-                    rows.push(Row { image: name.to_owned(), mos, group });
+                    let distortion = String::new();
+                    rows.push(Row { image: name.to_owned(), mos, group, distortion });
                 }
                 _ => return Err(wrong(format!("line {line}: mos `{value}` of {name} is not a number"))),
             }
@@ -117,11 +121,14 @@ impl Labels {
         }
     }
 
-    /// Indices of the training and the validation part, each in the file's order.
+    /// Indices of the training and the validation part, each in the file's order. A `part` of 0 leaves the second empty.
     ///
     /// # Errors
     /// Too few pictures for both.
     pub fn split(&self, by: &SplitBy, part: f64, fold: Option<Fold>, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
+        if part == 0.0 && fold.is_none() {
+            return Ok(((0..self.rows.len()).collect(), Vec::new()));
+        }
         let mut held_out = vec![false; self.rows.len()];
         match by {
             // Series of names that differ in their last number, each in the order of that number.
@@ -207,7 +214,12 @@ mod tests {
         let rows = names
             .iter()
             .enumerate()
-            .map(|(i, n)| Row { image: (*n).to_owned(), mos: i as f64, group: format!("g{}", i / 5) })
+            .map(|(i, n)| Row {
+                image: (*n).to_owned(),
+                mos: i as f64,
+                group: format!("g{}", i / 5),
+                distortion: String::new(),
+            })
             .collect();
         Labels { folder: "x".into(), rows, range: None }
     }
@@ -280,7 +292,7 @@ mod tests {
         std::fs::write(&file, "\u{feff}Image, MOS ,x\n a.png , 1.5 ,z\n").unwrap();
         assert_eq!(
             Labels::read(folder.path()).unwrap().rows,
-            [Row { image: "a.png".into(), mos: 1.5, group: String::new() }]
+            [Row { image: "a.png".into(), mos: 1.5, group: String::new(), distortion: String::new() }]
         );
     }
 }

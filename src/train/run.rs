@@ -160,7 +160,8 @@ impl Run<'_> {
             unsaved += elapsed;
             watch(Progress::Step(position.step, per_epoch * s.epochs(), mean[0]));
             if at + 1 == per_epoch {
-                let validates = (epoch + 1) % s.validate_every == 0 || epoch + 1 == s.epochs();
+                let last = epoch + 1 == s.epochs();
+                let validates = last || (!self.validation.is_empty() && (epoch + 1) % s.validate_every == 0);
                 let (srcc, plcc) = if validates { self.validate(optimizer)? } else { (f64::NAN, f64::NAN) };
                 let value = srcc.max(-1.0); // not a number where no score varies
                 let better = validates && position.best.is_none_or(|(best, _)| value > best);

@@ -151,7 +151,7 @@ pub struct Settings {
     pub weight_decay: f64,
     /// Part of the moving average of weights kept at each step; the average is what is validated and saved.
     pub average: f64,
-    /// Part of each set that is held out.
+    /// Part of each set that is held out; 0 trains on everything and keeps the last epoch's weights.
     pub validation: f64,
     /// How it is chosen.
     pub split: SplitBy,
@@ -214,8 +214,8 @@ impl Settings {
         if !(0.0..1.0).contains(&self.average) {
             return wrong("the moving average's factor must be at least 0 and under 1");
         }
-        if !(self.validation > 0.0 && self.validation < 1.0) {
-            return wrong("the validation part must be between 0 and 1");
+        if !(0.0..1.0).contains(&self.validation) {
+            return wrong("the validation part must be at least 0 (train on everything) and under 1");
         }
         if self.fold.is_some() && self.split == SplitBy::Ranges {
             return wrong("folds need a random split or one by a column (--split)");

@@ -7,7 +7,7 @@ use crate::model::load::{self, ADAPTER, BACKBONE, Description};
 use crate::model::parameters::{Loaded, Scope, Trainable};
 use crate::model::{Adapter, AdapterConfig, Config, Output, QMamba};
 use crate::weights_file::{self, WriteDtype};
-use crate::{Error, Result, scorer};
+use crate::{Error, Result, embedded};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Student {
         let (config, tensors) = match &settings.start {
             None => (Config::named(&settings.model)?, BTreeMap::new()),
             Some(start) => {
-                let mut tensors = load::tensors(scorer::read_weights(start)?, Path::new(start))?;
+                let mut tensors = load::tensors(embedded::read_model(start)?, Path::new(start))?;
                 if tensors.get("classifier.head.weight").is_some_and(|head| head.dims().first() != Some(&1)) {
                     tensors.retain(|name, _| !name.starts_with(HEAD)); // of another task
                 }
@@ -60,14 +60,14 @@ impl Student {
             return Err(Error::Input("tuning needs a network to tune (--model)".into()));
         };
         let path = Path::new(start);
-        let (model, own, description) = load::network(scorer::read_weights(start)?, path)?;
+        let (model, own, description) = load::network(embedded::read_model(start)?, path)?;
         if own.is_some() {
             return Err(Error::Input(format!("{start}: has an adapter already; tune the network without it")));
         }
         let mut given = BTreeMap::new();
         if config.head {
             // It starts as the network's own.
-            given = load::tensors(scorer::read_weights(start)?, path)?;
+            given = load::tensors(embedded::read_model(start)?, path)?;
             given.retain(|name, _| name.starts_with(HEAD));
         }
         let mut source = Trainable::new(settings.seed, given);

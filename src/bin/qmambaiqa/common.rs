@@ -14,9 +14,9 @@ const MAX_THREADS: usize = 1024;
 #[derive(ClapArgs)]
 pub struct ScorerArgs {
     /// Embedded model (qmamba-nano) or weights file (safetensors, PyTorch)
-    #[arg(long, default_value = qmambaiqa::scorer::DEFAULT_MODEL)]
+    #[arg(long, default_value = qmambaiqa::embedded::DEFAULT_MODEL)]
     pub model: String,
-    /// Style prompt that adapts the model: a weights file, or none
+    /// Style prompt that adapts the model: none, compression, generative, or a weights file
     #[arg(long, default_value = qmambaiqa::scorer::NO_STYLE_PROMPT)]
     pub style_prompt: String,
     /// Use the style prompt even where it says that it belongs to other weights

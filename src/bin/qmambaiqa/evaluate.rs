@@ -4,7 +4,7 @@ use crate::common::{self, Format, ScorerArgs, line};
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use qmambaiqa::train::dataset::Labels;
-use qmambaiqa::train::evaluation::{self, Evaluation};
+use qmambaiqa::train::evaluation::{self, Evaluation, Within};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -24,6 +24,10 @@ pub struct Args {
     /// Table of labels instead of the folder's mos.csv
     #[arg(long)]
     labels: Option<PathBuf>,
+    /// Columns, in a list with commas, whose values make groups: the mean Kendall correlation within them is told for each
+    /// value of the last, as with `reference,codec` of what `distort` makes
+    #[arg(long, value_delimiter = ',')]
+    within: Vec<String>,
     #[command(flatten)]
     scorer: ScorerArgs,
     /// Form of the output
@@ -40,6 +44,8 @@ struct Report<'a> {
     crops: usize,
     sampling: &'a str,
     seed: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    within: Vec<Within>,
 }
 
 pub fn run(args: &Args) -> Result<bool> {
@@ -47,6 +53,12 @@ pub fn run(args: &Args) -> Result<bool> {
         Some(file) => Labels::read_file(&args.folder, file, None)?,
         None => Labels::read(&args.folder)?,
     };
+    let table = args.labels.clone().unwrap_or_else(|| args.folder.join("mos.csv"));
+    let mut keys = vec![Vec::new(); labels.rows.len()];
+    for column in &args.within {
+        let groups = Labels::read_file(&args.folder, &table, Some(column))?;
+        keys.iter_mut().zip(groups.rows).for_each(|(key, row)| key.push(row.group));
+    }
     let plan = args.scorer.plan()?;
     let paths: Vec<PathBuf> = labels.rows.iter().map(|row| labels.folder.join(&row.image)).collect();
     let missing: Vec<String> = paths.iter().filter(|p| !p.is_file()).map(|p| p.display().to_string()).collect();
@@ -58,15 +70,22 @@ pub fn run(args: &Args) -> Result<bool> {
     let scorer = args.scorer.open()?;
     let bar = common::bar(paths.len());
     let rows: Vec<usize> = (0..labels.rows.len()).collect();
-    let evaluation = evaluation::evaluate(&scorer, &plan, &labels, &rows, || bar.inc(1))?;
+    let scores = evaluation::predict(&scorer, &plan, &labels, &rows, || bar.inc(1))?;
     bar.finish_and_clear();
+    let opinions: Vec<f64> = labels.rows.iter().map(|row| row.mos).collect();
+    let rising = scorer.description().range.is_none_or(|(low, high)| low < high);
+    let within = match args.within.is_empty() {
+        true => Vec::new(),
+        false => evaluation::within(&keys, &scores, &opinions, rising),
+    };
     let report = Report {
-        evaluation,
+        evaluation: Evaluation::new(&scorer, &scores, &opinions),
         model: scorer.model_name(),
         style_prompt: scorer.style_prompt_name(),
         crops: plan.crops(),
         sampling: plan.sampling().nick(),
         seed: plan.seed(),
+        within,
     };
     match args.format {
         Format::Json => line(&serde_json::to_string(&report)?)?,
@@ -82,6 +101,10 @@ pub fn run(args: &Args) -> Result<bool> {
                 ("rmse_fitted", report.evaluation.rmse_fitted),
             ] {
                 line(&format!("{name:11}  {}", value.map_or("-".into(), |v| format!("{v:.4}"))))?;
+            }
+            for w in &report.within {
+                let (value, krcc, least, groups) = (&w.value, w.krcc, w.least, w.groups);
+                line(&format!("krcc within {value}  {krcc:.4} (mean of {groups} groups, least {least:.4})"))?;
             }
         }
     }

@@ -3,10 +3,10 @@
 use crate::common::{Format, line};
 use anyhow::Result;
 use clap::Args as ClapArgs;
+use qmambaiqa::embedded::{self, DEFAULT_MODEL};
 use qmambaiqa::model::parameters::{Scope, Shapes};
 use qmambaiqa::model::{Adapter, AdapterConfig, Config, QMamba, load};
-use qmambaiqa::scorer::{DEFAULT_MODEL, read_weights};
-use qmambaiqa::weights_file::{self, WeightsFile};
+use qmambaiqa::weights_file::WeightsFile;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use std::path::Path;
 /// A weights file is read and checked in full.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// Name of a model, or a weights file
+    /// Name of a model or of an embedded style prompt, or a weights file
     model: String,
     /// Form of the output
     #[arg(long, value_enum, default_value = "table")]
@@ -58,8 +58,9 @@ fn parameters(config: &Config) -> Result<(usize, usize)> {
 
 pub fn run(args: &Args) -> Result<bool> {
     let name = args.model.as_str();
-    if Path::new(name).is_file() {
-        let file = weights_file::read(Path::new(name))?;
+    let is_style_prompt = embedded::style_prompts().any(|known| known == name);
+    if is_style_prompt || (name != DEFAULT_MODEL && Path::new(name).is_file()) {
+        let file = embedded::read_style_prompt(name)?;
         if let Some(adapter) = load::adapter_alone(&file, Path::new(name))? {
             return adapter_alone(&file, adapter, args.format).map(|()| true);
         }
@@ -68,7 +69,7 @@ pub fn run(args: &Args) -> Result<bool> {
     let (model, config, range, metadata, weights, fingerprint) = match bare {
         Some(config) => (Some(name.to_owned()), config, None, BTreeMap::new(), None, None),
         None => {
-            let (_, _, about) = load::network(read_weights(name)?, Path::new(name))?;
+            let (_, _, about) = load::network(embedded::read_model(name)?, Path::new(name))?;
             let weights = if name == DEFAULT_MODEL { "embedded" } else { name };
             let fingerprint = Some(about.fingerprint);
             (about.name, about.config, about.range, about.metadata, Some(weights.to_owned()), fingerprint)

@@ -4,6 +4,7 @@ mod common;
 mod convert;
 mod distort;
 mod evaluate;
+mod features;
 mod inspect;
 mod protocol;
 mod score;
@@ -30,6 +31,7 @@ enum Command {
     Inspect(inspect::Args),
     Convert(convert::Args),
     Evaluate(evaluate::Args),
+    Features(features::Args),
     Train(Box<train::Args>),
     Tune(Box<tune::Args>),
     Distort(distort::Args),
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Features(args) => features::run(&args),
         Command::Train(args) => train::run(*args).map(|()| true),
         Command::Protocol(args) => protocol::run(&args),
         Command::Distort(args) => distort::run(&args),

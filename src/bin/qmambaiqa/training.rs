@@ -67,7 +67,7 @@ pub struct TrainingArgs {
     /// Factor of the weights' moving average, which is what is validated and saved
     #[arg(long, default_value_t = 0.999)]
     average: f64,
-    /// Part of each set that is held out
+    /// Part of each set that is held out (0: none, and the last epoch's weights are kept)
     #[arg(long, default_value_t = 0.2)]
     validation: f64,
     /// How it is chosen: `ranges` (the last of each numbered series of names), `random`, or `column:NAME` (whole groups of

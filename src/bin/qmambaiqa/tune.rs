@@ -3,8 +3,8 @@
 use crate::training::TrainingArgs;
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
+use qmambaiqa::embedded;
 use qmambaiqa::model::adapter::{AdapterConfig, Injection, PromptSize};
-use qmambaiqa::scorer;
 use std::path::Path;
 
 /// Tune a trained network to other content, most often by an adapter beside it; a killed run goes on when called again.
@@ -14,7 +14,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "style-prompt")]
     strategy: Strategy,
     /// Network to tune: an embedded model or a weights file
-    #[arg(long, default_value = scorer::DEFAULT_MODEL)]
+    #[arg(long, default_value = embedded::DEFAULT_MODEL)]
     model: String,
     /// Prompts that each stage mixes (N of the paper)
     #[arg(long, default_value_t = 6)]
@@ -70,7 +70,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     // The network's own name, which `full` trains on.
     let path = Path::new(&args.model);
-    let (_, _, about) = qmambaiqa::model::load::network(scorer::read_weights(&args.model)?, path)?;
-    let name = about.config.name().unwrap_or(scorer::DEFAULT_MODEL).to_owned();
+    let (_, _, about) = qmambaiqa::model::load::network(embedded::read_model(&args.model)?, path)?;
+    let name = about.config.name().unwrap_or(embedded::DEFAULT_MODEL).to_owned();
     args.training.run(name, Some(args.model), tuning)
 }

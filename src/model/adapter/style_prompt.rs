@@ -16,12 +16,7 @@ pub(super) struct Prompts {
 }
 
 impl Prompts {
-    pub(super) fn new(
-        mut scope: Scope,
-        width: usize,
-        config: &AdapterConfig,
-        size: (usize, usize),
-    ) -> Result<Self> {
+    pub(super) fn new(mut scope: Scope, width: usize, config: &AdapterConfig, size: (usize, usize)) -> Result<Self> {
         let (count, channels) = (config.prompts, config.channels);
         let shape = if size == (1, 1) { vec![count, channels] } else { vec![count, channels, size.0, size.1] };
         let prompts = scope.get("prompts", &shape, Init::Normal(1.0))?;
@@ -61,12 +56,7 @@ pub(super) struct StylePrompt {
 }
 
 impl StylePrompt {
-    pub(super) fn new(
-        mut scope: Scope,
-        width: usize,
-        config: &AdapterConfig,
-        size: (usize, usize),
-    ) -> Result<Self> {
+    pub(super) fn new(mut scope: Scope, width: usize, config: &AdapterConfig, size: (usize, usize)) -> Result<Self> {
         let e = config.channels;
         let conv = Init::Normal((1.0 / (9 * e) as f64).sqrt());
         Ok(Self {

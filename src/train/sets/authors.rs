@@ -36,7 +36,7 @@ pub(super) fn live(folder: &Path) -> Result<Labels> {
             // Scores are in the order of the pictures' numbers, the list is not.
             let number = image.trim_start_matches("img").split('.').next().and_then(|n| n.parse::<u32>().ok());
             let number = number.ok_or_else(|| odd(&info, format!("line {}: `{image}` is not imgN.bmp", i + 1)))?;
-            own.insert(number, (format!("{part}/{image}"), reference.to_owned()));
+            own.insert(number, (part, image.to_owned(), reference.to_owned()));
         }
         names.extend(own.into_values());
     }
@@ -45,7 +45,12 @@ pub(super) fn live(folder: &Path) -> Result<Labels> {
         return Err(odd(&file, format!("has {n} scores, but the info.txt of its folders list {all} pictures")));
     }
     let rows = names.into_iter().zip(scores).zip(originals).filter(|(_, original)| *original == 0.0);
-    let rows = rows.map(|(((image, group), dmos), _)| Row { image, mos: 100.0 - dmos, group });
+    let rows = rows.map(|(((part, image, group), dmos), _)| Row {
+        image: format!("{part}/{image}"),
+        mos: 100.0 - dmos,
+        group,
+        distortion: part.to_owned(),
+    });
     Ok(labels(folder, rows.collect(), range(0.0, 100.0)))
 }
 
@@ -66,7 +71,8 @@ pub(super) fn csiq(folder: &Path) -> Result<Labels> {
             _ => return Err(odd(&file, format!("row {line}: unknown distortion `{kind}`"))),
         };
         let mos = 1.0 - number(&file, line, "dmos", dmos)?;
-        rows.push(Row { image: format!("dst_imgs/{place}/{image}.{name}.{level}.png"), mos, group: image.to_owned() });
+        let (file, group) = (format!("dst_imgs/{place}/{image}.{name}.{level}.png"), image.to_owned());
+        rows.push(Row { image: file, mos, group, distortion: place.to_owned() });
     }
     Ok(labels(folder, rows, range(0.0, 1.0)))
 }
@@ -85,14 +91,17 @@ pub(super) fn tid2013(folder: &Path) -> Result<Labels> {
         let image = image.trim();
         let name = on_disk.get(&image.to_lowercase()).map_or(image, String::as_str);
         let group = image.split('_').next().unwrap_or(image).to_uppercase();
-        rows.push(Row { image: format!("distorted_images/{name}"), mos, group });
+        rows.push(Row { image: format!("distorted_images/{name}"), mos, group, distortion: second_part(name) });
     }
     Ok(labels(folder, rows, range(0.0, 9.0)))
 }
 
 /// KADID-10k: `dmos.csv` with `dist_img`, `ref_img`, `dmos` (which rises with quality) over `images`.
 pub(super) fn kadid(folder: &Path) -> Result<Labels> {
-    table(folder, "dmos.csv", ["dist_img", "dmos", "ref_img"], |n| format!("images/{n}"), range(1.0, 5.0))
+    let mut labels =
+        table(folder, "dmos.csv", ["dist_img", "dmos", "ref_img"], |n| format!("images/{n}"), range(1.0, 5.0))?;
+    labels.rows.iter_mut().for_each(|row| row.distortion = second_part(&row.image));
+    Ok(labels)
 }
 
 /// LIVE in the Wild: `Data/AllImages_release.mat` (a cell of names) and `Data/AllMOS_release.mat` over `Images`; the first
@@ -113,7 +122,7 @@ pub(super) fn livec(folder: &Path) -> Result<Labels> {
         let Value::Text(name) = name else {
             return Err(odd(&names_file, "`AllImages_release` has a cell that is no text".into()));
         };
-        rows.push(Row { image: format!("Images/{name}"), mos, group: String::new() });
+        rows.push(alone(format!("Images/{name}"), mos));
     }
     Ok(labels(folder, rows, range(0.0, 100.0)))
 }
@@ -137,7 +146,7 @@ pub(super) fn spaq(folder: &Path) -> Result<Labels> {
     let mut rows = Vec::new();
     for (line, [image, mos]) in fixed(&table) {
         let mos = number(&file, line, "MOS", mos)?;
-        rows.push(Row { image: format!("TestImage/{image}"), mos, group: String::new() });
+        rows.push(alone(format!("TestImage/{image}"), mos));
     }
     Ok(labels(folder, rows, range(0.0, 100.0)))
 }
@@ -153,12 +162,22 @@ pub(super) fn agiqa(folder: &Path) -> Result<Labels> {
 pub(super) fn aigciqa(folder: &Path) -> Result<Labels> {
     let file = folder.join("DATA/MOS/mosz1.mat");
     let scores = numbers(&file, "MOSz", matlab(&file)?.remove("MOSz"))?;
-    let row = |(i, mos)| Row { image: format!("Image/allimg/{i}.png"), mos, group: String::new() };
+    let row = |(i, mos)| alone(format!("Image/allimg/{i}.png"), mos);
     Ok(labels(folder, scores.into_iter().enumerate().map(row).collect(), range(0.0, 100.0)))
 }
 
 fn labels(folder: &Path, rows: Vec<Row>, range: Option<ScoreRange>) -> Labels {
     Labels { folder: folder.to_owned(), rows, range }
+}
+
+/// A picture that shares nothing with others.
+fn alone(image: String, mos: f64) -> Row {
+    Row { image, mos, group: String::new(), distortion: String::new() }
+}
+
+/// The distortion's number in names such as `I01_05_3.bmp`.
+fn second_part(name: &str) -> String {
+    name.split('_').nth(1).unwrap_or_default().to_owned()
 }
 
 fn odd(file: &Path, message: String) -> Error {
