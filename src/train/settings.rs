@@ -120,7 +120,7 @@ pub struct Settings {
     pub auxiliary_share: f64,
     /// Variant to train.
     pub model: String,
-    /// Weights to start from: an embedded model or a file.
+    /// Weights to start from: an embedded model, a file, or another run's checkpoint.
     pub start: Option<String>,
     /// The adapter that is trained while those weights stay as they are; none trains the network.
     pub tuning: Option<AdapterConfig>,

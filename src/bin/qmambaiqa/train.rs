@@ -10,7 +10,8 @@ pub struct Args {
     /// Network to train
     #[arg(long, default_value = "qmamba-nano")]
     model: String,
-    /// Weights to start from: an embedded model or a file (a classification head is replaced)
+    /// Weights to start from: an embedded model, a file (a classification head is replaced), or another run's checkpoint
+    /// (its averages, with the heads for teacher and auxiliary sets)
     #[arg(long)]
     start: Option<String>,
     #[command(flatten)]
