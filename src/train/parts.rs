@@ -6,6 +6,7 @@ use super::settings::Settings;
 use super::teacher::Teacher;
 use crate::{Error, Result};
 use image::RgbImage;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One training picture.
@@ -15,6 +16,8 @@ pub(super) struct Sample {
     pub score: f32,
     /// Its row in the teacher's features.
     pub row: Option<usize>,
+    /// The first picture in `training` that was made from the same reference; its own place where it is alone.
+    pub content: usize,
     /// The head that learns it: 0 is the network's, from 1 on those of auxiliary sets.
     pub head: usize,
 }
@@ -48,9 +51,11 @@ impl Parts {
             }
             let (done, total) = (AtomicUsize::new(0), labels.rows.len());
             let progress = || watch(Progress::Loading(done.fetch_add(1, Ordering::Relaxed) + 1, total));
+            let mut contents = Contents::default();
             for (&row, image) in train_rows.iter().zip(labels.load(&train_rows, progress)?) {
+                let content = contents.of(&labels.rows[row].group, training.len());
                 let score = scale(labels.rows[row].mos) as f32;
-                training.push(Sample { image, score, row: taught.map(|_| row), head: 0 });
+                training.push(Sample { image, score, row: taught.map(|_| row), content, head: 0 });
             }
             for (&row, image) in validation_rows.iter().zip(labels.load(&validation_rows, progress)?) {
                 let entry = &labels.rows[row];
@@ -66,13 +71,25 @@ impl Parts {
             let (done, total) = (AtomicUsize::new(0), labels.rows.len());
             let progress = || watch(Progress::Loading(done.fetch_add(1, Ordering::Relaxed) + 1, total));
             let rows: Vec<usize> = (0..total).collect();
+            let mut contents = Contents::default();
             for (row, image) in labels.rows.iter().zip(labels.load(&rows, progress)?) {
-                training.push(Sample { image, score: scale(row.mos) as f32, row: None, head: i + 1 });
+                let content = contents.of(&row.group, training.len());
+                training.push(Sample { image, score: scale(row.mos) as f32, row: None, content, head: i + 1 });
             }
             watch(Progress::Note(format!("{}: {total} pictures for a head of their own", folder.display())));
         }
         let held_out = held_out.into_inner().map_err(|e| Error::Input(e.to_string()))?;
         Ok(Self { training, validation, teacher, held_out })
+    }
+}
+
+/// Where each of a set's groups began.
+#[derive(Default)]
+struct Contents(BTreeMap<String, usize>);
+
+impl Contents {
+    fn of(&mut self, group: &str, place: usize) -> usize {
+        if group.is_empty() { place } else { *self.0.entry(group.to_owned()).or_insert(place) }
     }
 }
 

@@ -18,13 +18,17 @@ use candle_core::{Device, Tensor};
 use image::RgbImage;
 use parking_lot::Mutex;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Pictures whose gradients are computed together. Fixed, so that results do not depend on the number of threads.
 const SHARD: usize = 8;
+/// Pictures of one content in a step; part of a shard, within which pictures are ranked.
+const TOGETHER: usize = 4;
 /// Seconds between checkpoints.
 const CHECKPOINT_EVERY: f64 = 300.0;
 
@@ -198,15 +202,39 @@ impl Run<'_> {
 
     /// An epoch's pictures, in the order in which they are seen.
     fn order(&self, epoch: usize) -> Vec<usize> {
-        let mut random = Random::new(self.settings.seed, 0xe90c_0000 + epoch as u64);
+        let s = self.settings;
+        let mut random = Random::new(s.seed, 0xe90c_0000 + epoch as u64);
         let own = self.training.partition_point(|sample| sample.head == 0);
-        let mut order: Vec<usize> = (0..own).collect();
-        let mut auxiliary: Vec<usize> = (own..self.training.len()).collect();
+        let mut units = self.units(0..own, &mut random);
+        let mut auxiliary = self.units(own..self.training.len(), &mut random);
         random.shuffle(&mut auxiliary);
-        auxiliary.truncate((own as f64 * self.settings.auxiliary_share).round() as usize);
-        order.append(&mut auxiliary);
-        random.shuffle(&mut order);
-        order
+        let (mut wanted, share) = (0, (own as f64 * s.auxiliary_share).round() as usize);
+        units.extend(auxiliary.into_iter().take_while(|unit| {
+            wanted += unit.len();
+            wanted <= share
+        }));
+        random.shuffle(&mut units);
+        units.concat()
+    }
+
+    /// What an epoch's order is made of: single pictures, or as many as are seen together.
+    fn units(&self, pictures: Range<usize>, random: &mut Random) -> Vec<Vec<usize>> {
+        if !self.settings.together {
+            return pictures.map(|i| vec![i]).collect();
+        }
+        let mut contents: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        pictures.for_each(|i| contents.entry(self.training[i].content).or_default().push(i));
+        let (mut units, mut rest) = (Vec::new(), Vec::new());
+        for mut content in contents.into_values() {
+            random.shuffle(&mut content);
+            let whole = content.len() / TOGETHER * TOGETHER;
+            units.extend(content[..whole].chunks(TOGETHER).map(<[usize]>::to_vec));
+            rest.extend_from_slice(&content[whole..]);
+        }
+        // Those that are left over or alone make units with others, so that steps keep their bounds.
+        random.shuffle(&mut rest);
+        units.extend(rest.chunks_exact(TOGETHER).map(<[usize]>::to_vec));
+        units
     }
 
     fn open_log(&self, path: &Path, append: bool) -> Result<std::fs::File> {
@@ -273,7 +301,8 @@ impl Run<'_> {
         shard.sort_by_key(|&index| (self.training[index].row.is_none(), self.training[index].head));
         for (i, &index) in shard.iter().enumerate() {
             let sample = &self.training[index];
-            let mut random = Random::new(s.seed, ((epoch as u64) << 32) + index as u64);
+            let place = if s.together { sample.content } else { index };
+            let mut random = Random::new(s.seed, ((epoch as u64) << 32) + place as u64);
             let (crop, place) = augment::random_crop(&sample.image, side, &mut random)?;
             normalised(&crop, &mut pixels);
             if i < distorted {

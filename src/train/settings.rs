@@ -113,6 +113,9 @@ pub enum Optimizer {
 pub struct Settings {
     /// Folders with a `mos.csv`.
     pub data: Vec<PathBuf>,
+    /// Whether pictures made from one reference are seen together, four in a step and cut at the same place, so that their
+    /// order is learned and not that of contents.
+    pub together: bool,
     /// Sets that heads of their own learn beside the network's, so that its features serve them too. They are not validated,
     /// and their heads are not kept.
     pub auxiliary: Vec<PathBuf>,
@@ -222,6 +225,9 @@ impl Settings {
         }
         if self.validate_every == 0 {
             return wrong("validation must come every epoch or every few (--validate-every 1 or more)");
+        }
+        if self.together && !self.batch.is_multiple_of(8) {
+            return wrong("with pictures of one reference together, the batch must be a multiple of 8");
         }
         if self.distorted > 8 {
             return wrong("at most 8 of every 8 pictures can be distorted");

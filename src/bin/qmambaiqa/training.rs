@@ -21,6 +21,10 @@ pub struct TrainingArgs {
     /// Scores that mean worst and best, as LOW:HIGH, instead of each set's own lowest and highest
     #[arg(long)]
     mos_range: Option<ScoreRange>,
+    /// See pictures made from one reference together, cut at the same place: learns their order rather than that of contents
+    /// (the column `reference` of mos.csv, or a known set's references)
+    #[arg(long)]
+    together: bool,
     /// Folder whose labels a head of its own learns beside the network's (`train`): it teaches features and moves no score
     #[arg(long)]
     auxiliary: Vec<PathBuf>,
@@ -136,6 +140,7 @@ impl TrainingArgs {
             start,
             tuning,
             mos_range: self.mos_range,
+            together: self.together,
             auxiliary: self.auxiliary,
             auxiliary_share: self.auxiliary_share,
             teacher_features: self.teacher_features,

@@ -167,6 +167,7 @@ impl<'a> Job<'a> {
             start: start.clone(),
             tuning,
             mos_range: None,
+            together: schedule.together,
             auxiliary: Vec::new(),
             auxiliary_share: 1.0,
             teacher_features: None,

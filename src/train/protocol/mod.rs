@@ -114,6 +114,8 @@ pub struct Schedule {
     pub average: f64,
     /// Weight of the ranking loss.
     pub rank_weight: f64,
+    /// Whether pictures made from one reference are seen together.
+    pub together: bool,
 }
 
 impl Default for Schedule {
@@ -128,6 +130,7 @@ impl Default for Schedule {
             weight_decay: 0.05,
             average: 0.0,
             rank_weight: 0.0,
+            together: false,
         }
     }
 }
