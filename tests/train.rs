@@ -68,6 +68,14 @@ fn a_killed_run_goes_on_to_the_same_weights() {
     let name = "layers.3.blocks.0.mlp.fc2.weight";
     assert_ne!(with[name].values, without[name].values);
 
+    // A checkpoint is a model too, by its averages: the last epoch's.
+    let out = Command::new(env!("CARGO_BIN_EXE_qmambaiqa"))
+        .args(["evaluate", "--crops", "1", "--format", "json", "--model"])
+        .args([folder.path().join("whole.safetensors.checkpoint"), data.clone()])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+
     // What was trained scores: the whole way from labels to the element's network.
     let evaluate = Command::new(env!("CARGO_BIN_EXE_qmambaiqa"))
         .args(["evaluate", "--crops", "1", "--format", "json", "--model"])

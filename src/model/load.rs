@@ -9,13 +9,28 @@ use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A file's tensors by the names that the network asks for: both spellings of the projections are known.
+/// What the names of the averaged weights in a checkpoint of training begin with.
+const AVERAGE: &str = "average/";
+
+/// Whether a tensor of a checkpoint is of a head that is there while training only.
+pub fn is_passing(name: &str) -> bool {
+    name.starts_with("teacher.") || name.starts_with("auxiliary.")
+}
+
+/// A file's tensors by the names that the network asks for: both spellings of the projections are known. Of a checkpoint of
+/// training they are the averages, those of passing heads ([`is_passing`]) among them.
 ///
 /// # Errors
 /// A tensor of integers, or of a shape that cannot be the projection it is named for.
 pub fn tensors(file: WeightsFile, path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let mut tensors = BTreeMap::new();
+    let checkpoint = file.tensors.keys().any(|name| name.starts_with(AVERAGE));
     for (name, raw) in file.tensors {
+        let name = match name.strip_prefix(AVERAGE) {
+            Some(name) => name.to_owned(),
+            None if checkpoint => continue,
+            None => name,
+        };
         let wrong = |message: String| Error::Weights { path: path.to_owned(), message };
         if !raw.dtype.is_float() {
             return Err(wrong(format!("tensor `{name}` is {:?}, expected floating point", raw.dtype)));
@@ -100,7 +115,8 @@ pub fn fingerprint<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor
 pub fn network(file: WeightsFile, path: &Path) -> Result<(QMamba, Option<Adapter>, Description)> {
     let wrong = |message: String| Error::Weights { path: path.to_owned(), message };
     let metadata = file.metadata.clone();
-    let tensors = tensors(file, path)?;
+    let mut tensors = tensors(file, path)?;
+    tensors.retain(|name, _| !is_passing(name));
     let description = describe(metadata, &tensors).map_err(|e| wrong(e.to_string()))?;
     if let Some(head) = tensors.get("classifier.head.weight")
         && head.dim(0).unwrap_or(1) > 1

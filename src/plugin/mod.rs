@@ -9,6 +9,7 @@ mod convert;
 mod imp;
 mod quality;
 mod report;
+mod settings;
 
 pub use quality::{FrameQuality, META_NAME};
 pub use report::{MESSAGE_NAME, Report, Times};

@@ -23,13 +23,6 @@ pub(super) struct Student {
 }
 
 const HEAD: &str = "classifier.head.";
-/// What the names of the averages in a checkpoint begin with.
-const AVERAGE: &str = "average/";
-
-/// Whether a variable is of a head that is there while training only.
-fn is_passing(name: &str) -> bool {
-    name.starts_with("teacher.") || name.starts_with("auxiliary.")
-}
 
 impl Student {
     /// Builds what the settings say, with its variables.
@@ -48,11 +41,6 @@ impl Student {
             None => (Config::named(&settings.model)?, BTreeMap::new()),
             Some(start) => {
                 let mut tensors = load::tensors(embedded::read_model(start)?, Path::new(start))?;
-                if tensors.keys().any(|name| name.starts_with(AVERAGE)) {
-                    // Another run's checkpoint: its averages, with the heads that are there while training only.
-                    let own = |(name, tensor): (String, Tensor)| Some((name.strip_prefix(AVERAGE)?.to_owned(), tensor));
-                    tensors = tensors.into_iter().filter_map(own).collect();
-                }
                 if tensors.get("classifier.head.weight").is_some_and(|head| head.dims().first() != Some(&1)) {
                     tensors.retain(|name, _| !name.starts_with(HEAD)); // of another task
                 }
@@ -61,7 +49,7 @@ impl Student {
         };
         let mut source = Trainable::new(settings.seed, tensors);
         let model = QMamba::new(Scope::new(&mut source), &config)?;
-        if let Some(name) = source.unused().find(|name| !is_passing(name)) {
+        if let Some(name) = source.unused().find(|name| !load::is_passing(name)) {
             return Err(Error::Input(format!("the weights to start from have an unknown tensor `{name}`")));
         }
         Ok((Self { model: Arc::new(model), adapter: None, frozen: None }, source))
@@ -128,7 +116,7 @@ impl Student {
         position: &Position,
         reported: &serde_json::Value,
     ) -> Result<()> {
-        let own = state.slots.iter().filter(|slot| !is_passing(&slot.name));
+        let own = state.slots.iter().filter(|slot| !load::is_passing(&slot.name));
         let tensors = own.map(|s| (s.name.clone(), (s.variable.dims().to_vec(), s.average.clone()))).collect();
         let json = |v: serde_json::Result<String>| v.map_err(|e| Error::Input(e.to_string()));
         // Names alone: where the folders lay on this machine is nobody's business.
