@@ -63,6 +63,20 @@ fn every_strategy_runs_to_its_end() {
         assert_ne!(tuned["plcc"], plain["plcc"], "{strategy} changes nothing");
     }
     assert_eq!(evaluation(folder, &[]), plain, "the network itself is as it was");
+
+    // Everything trained on, and pictures of one scene together: the last epoch is kept.
+    let all =
+        ["--out", "all.safetensors", "--validation", "0", "--split", "column:scene", "--together", "--strategy", "ssf"];
+    let args = [&["tune"][..], &all, &SHORT].concat();
+    let wrong = run(folder, &args);
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("must be a multiple of 8"), "{wrong:?}");
+    let args: Vec<&str> = args.into_iter().map(|a| if a == "12" { "16" } else { a }).collect();
+    let text = good(folder, &args);
+    assert!(
+        text.contains("30 pictures to train on, 0 held out") && text.contains("nothing held out, epoch 1"),
+        "{text}"
+    );
+    assert_ne!(evaluation(folder, &["--style-prompt", "all.safetensors"])["plcc"], plain["plcc"]);
 }
 
 #[test]

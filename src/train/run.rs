@@ -48,9 +48,9 @@ pub enum Progress {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// Best validation SRCC.
+    /// Best validation SRCC; not a number where nothing was held out.
     pub srcc: f64,
-    /// The epoch it was reached in, from 1.
+    /// The epoch it was reached in, from 1; the last one where nothing was held out.
     pub epoch: usize,
     /// Trained parameters of the network.
     pub parameters: usize,
@@ -187,7 +187,7 @@ impl Run<'_> {
                     position.seconds
                 );
                 log.write_all(line.as_bytes()).map_err(|source| Error::Io { path: log_path.clone(), source })?;
-                if validates {
+                if validates && !self.validation.is_empty() {
                     watch(Progress::Epoch(epoch + 1, srcc, plcc, better));
                 }
             }
@@ -196,7 +196,8 @@ impl Run<'_> {
                 unsaved = 0.0;
             }
         }
-        let (srcc, epoch) = position.best.unwrap_or((f64::NAN, 0));
+        let (best, epoch) = position.best.unwrap_or((f64::NAN, 0));
+        let srcc = if self.validation.is_empty() { f64::NAN } else { best };
         Ok(Summary { srcc, epoch, parameters, seconds: position.seconds })
     }
 

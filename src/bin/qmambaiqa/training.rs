@@ -213,14 +213,11 @@ fn watched(settings: &Settings, out: &Path, threads: usize) -> Result<()> {
     let (bar, watch) = watching()?;
     let summary = train(settings, out, threads, &watch)?;
     bar.finish_and_clear();
-    let text = format!(
-        "{}: {} parameters, validation SRCC {:.4} in epoch {}, {:.0} s",
-        out.display(),
-        summary.parameters,
-        summary.srcc,
-        summary.epoch,
-        summary.seconds
-    );
+    let reached = match summary.srcc.is_nan() {
+        true => format!("nothing held out, epoch {}", summary.epoch),
+        false => format!("validation SRCC {:.4} in epoch {}", summary.srcc, summary.epoch),
+    };
+    let text = format!("{}: {} parameters, {reached}, {:.0} s", out.display(), summary.parameters, summary.seconds);
     say(&bar, &text);
     Ok(())
 }
