@@ -20,12 +20,14 @@ pub fn draw(path: &Path, title: &str, axes: &[String; 2], points: &[(f64, f64)],
         let margin = ((high - low) * 0.05).max(1e-9);
         low - margin..high + margin
     };
+    // The legend stands beside the points, not on them.
+    let with_room = |range: std::ops::Range<f64>| range.start..range.end + 0.2 * (range.end - range.start);
     let mut chart = ChartBuilder::on(&root)
         .caption(title, ("sans-serif", 24))
         .margin(16)
         .x_label_area_size(40)
         .y_label_area_size(60)
-        .build_cartesian_2d(span(|p| p.0), span(|p| p.1))
+        .build_cartesian_2d(with_room(span(|p| p.0)), span(|p| p.1))
         .map_err(|e| failed(&e))?;
     chart
         .configure_mesh()
