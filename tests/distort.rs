@@ -78,11 +78,18 @@ fn labels_fall_with_strength_and_a_stopped_run_goes_on() {
 
     // What was made trains and evaluates.
     let evaluate = Command::new(env!("CARGO_BIN_EXE_qmambaiqa"))
-        .args(["evaluate", "out", "--crops", "1", "--format", "json"])
+        .args(["evaluate", "out", "--crops", "1", "--format", "json", "--within", "reference,codec"])
+        .args(["--style-prompt", "compression"])
         .current_dir(folder)
         .output()
         .unwrap();
     assert!(evaluate.status.success(), "{}", String::from_utf8_lossy(&evaluate.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&evaluate.stdout).unwrap();
+    let within = report["within"].as_array().unwrap();
+    let mut expected: Vec<&str> = codecs.split(',').collect();
+    expected.sort_unstable();
+    assert_eq!(within.iter().map(|w| w["value"].as_str().unwrap()).collect::<Vec<_>>(), expected);
+    assert!(within.iter().all(|w| w["groups"] == 2 && w["krcc"].as_f64().unwrap().abs() <= 1.0), "{within:?}");
 }
 
 #[test]
