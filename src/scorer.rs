@@ -191,7 +191,7 @@ impl Scorer {
     /// ([`Output::features`]).
     ///
     /// # Errors
-    /// A frame that no crop can be taken from.
+    /// A frame that no crop can be taken from, or features that are not finite.
     pub fn features(&self, frame: &Frame, plan: &CropPlan, index: u64) -> Result<Vec<f32>> {
         let crops = self.threads.install(|| plan.sample(frame, index))?;
         let all = self.each_crop(&crops, |output| Ok(output.features.flatten_all()?.to_vec1::<f32>()?))?;
@@ -199,7 +199,11 @@ impl Scorer {
         for crop in &all {
             mean.iter_mut().zip(crop).for_each(|(m, v)| *m += v / all.len() as f32);
         }
-        Ok(mean)
+        if mean.iter().all(|v| v.is_finite()) {
+            Ok(mean)
+        } else {
+            Err(Error::Input(format!("model {} gives features for this frame that are not finite", self.model_name)))
+        }
     }
 
     fn each_crop<T: Send>(&self, crops: &[f32], read: impl Fn(Output) -> Result<T> + Sync) -> Result<Vec<T>> {

@@ -77,6 +77,14 @@ fn every_strategy_runs_to_its_end() {
         "{text}"
     );
     assert_ne!(evaluation(folder, &["--style-prompt", "all.safetensors"])["plcc"], plain["plcc"]);
+
+    // Too few to be seen together: said, not a run of no steps.
+    let rows = std::fs::read_to_string(folder.join("data/mos.csv")).unwrap();
+    std::fs::write(folder.join("data/mos.csv"), rows.lines().take(4).map(|l| format!("{l}\n")).collect::<String>())
+        .unwrap();
+    let few: Vec<&str> = args.iter().map(|a| if *a == "all.safetensors" { "few.safetensors" } else { a }).collect();
+    let few = run(folder, &few);
+    assert!(!few.status.success() && String::from_utf8_lossy(&few.stderr).contains("too few to be seen 4"), "{few:?}");
 }
 
 #[test]

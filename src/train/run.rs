@@ -142,6 +142,12 @@ impl Run<'_> {
         let log_path = beside(out, ".log.csv");
         let mut log = self.open_log(&log_path, position.step > 0)?;
         let per_epoch = self.order(0).len().div_ceil(s.batch);
+        if per_epoch == 0 {
+            let count = self.training.len();
+            return Err(Error::Input(format!(
+                "{count} pictures to train on are too few to be seen {TOGETHER} together"
+            )));
+        }
         let (mut clock, mut unsaved) = (Instant::now(), 0.0);
         let mut mean = [0f64; 4];
         while position.step < per_epoch * s.epochs() {
