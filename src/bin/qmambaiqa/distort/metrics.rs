@@ -6,6 +6,15 @@ use image::RgbImage;
 use ssimulacra2::{ColorPrimaries, Rgb, TransferCharacteristic, compute_frame_ssimulacra2};
 use std::path::Path;
 
+/// What a picture's label is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Label {
+    /// SSIMULACRA2
+    Ssimulacra2,
+    /// The mean of SSIMULACRA2 and, where ffmpeg has libvmaf, VMAF NEG and MS-SSIM
+    Mean,
+}
+
 /// The metrics of one distorted picture as they are; those of libvmaf where ffmpeg has it.
 #[derive(Debug, Clone, Copy)]
 pub struct Metrics {
@@ -52,12 +61,13 @@ impl Metrics {
         mapped
     }
 
-    /// Their mean, which is the label, and their standard deviation, which says how far they disagree.
-    pub fn label(&self) -> (f64, f64) {
+    /// The label, and the standard deviation of all metrics, which says how far they disagree.
+    pub fn label(&self, label: Label) -> (f64, f64) {
         let mapped = self.mapped();
         let n = mapped.len() as f64;
         let mean = mapped.iter().sum::<f64>() / n;
-        (mean, (mapped.iter().map(|m| (m - mean).powi(2)).sum::<f64>() / n).sqrt())
+        let deviation = (mapped.iter().map(|m| (m - mean).powi(2)).sum::<f64>() / n).sqrt();
+        (if label == Label::Mean { mean } else { mapped[0] }, deviation)
     }
 }
 
@@ -67,13 +77,16 @@ mod tests {
 
     #[test]
     fn labels_span_the_scale_and_rise_with_every_metric() {
-        let label = |ssimulacra2, vmaf, ms_ssim| Metrics { ssimulacra2, vmaf: Some((vmaf, ms_ssim)) }.label().0;
+        let label =
+            |ssimulacra2, vmaf, ms_ssim| Metrics { ssimulacra2, vmaf: Some((vmaf, ms_ssim)) }.label(Label::Mean).0;
         assert!((label(100.0, 100.0, 1.0) - 100.0).abs() < 1e-9);
         assert!(label(-100.0, 0.0, 0.3) < 1.0);
         let middle = label(50.0, 60.0, 0.95);
         assert!(
             label(60.0, 60.0, 0.95) > middle && label(50.0, 70.0, 0.95) > middle && label(50.0, 60.0, 0.97) > middle
         );
-        assert!(Metrics { ssimulacra2: 100.0, vmaf: None }.label().0 > 99.9);
+        assert!(Metrics { ssimulacra2: 100.0, vmaf: None }.label(Label::Mean).0 > 99.9);
+        let own = |vmaf| Metrics { ssimulacra2: 50.0, vmaf: Some((vmaf, 0.95)) }.label(Label::Ssimulacra2).0;
+        assert!(own(10.0) == own(90.0) && own(10.0) > 50.0);
     }
 }

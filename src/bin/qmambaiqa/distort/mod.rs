@@ -10,7 +10,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use codec::Codec;
 use ffmpeg::Ffmpeg;
 use image::{RgbImage, imageops};
-use metrics::Metrics;
+use metrics::{Label, Metrics};
 use qmambaiqa::random::Random;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 /// Make a labelled folder of compressed pictures out of photographs and clips.
 ///
 /// Each content is a cut of a picture, or of some frames of a clip, reduced until it has no visible distortion of its own. It
-/// is put through every encoder at settings over its whole range. Labels are what full-reference metrics say on the mean:
-/// SSIMULACRA2 and, where ffmpeg has libvmaf, VMAF NEG and MS-SSIM, each mapped to 0..100. A stopped run goes on when called
-/// again.
+/// is put through every encoder at settings over its whole range. Labels are what SSIMULACRA2 says, mapped to 0..100, or the
+/// mean of several full-reference metrics (`--label mean`); the table has VMAF NEG and MS-SSIM too where ffmpeg has libvmaf.
+/// A stopped run goes on when called again.
 #[derive(ClapArgs)]
 pub struct Args {
     /// Photographs, clips, or folders of them
@@ -43,6 +43,9 @@ pub struct Args {
     /// So many of all encoders' settings for each content, at random, instead of every one: more contents in the same time
     #[arg(long)]
     draws: Option<usize>,
+    /// What the label is; the other metrics stand beside it
+    #[arg(long, value_enum, default_value_t = Label::Ssimulacra2)]
+    label: Label,
     /// How far sources are reduced, LEAST:MOST, as far as the size of the cut allows
     #[arg(long, default_value = "2:4", value_parser = reduction)]
     reduce: (f64, f64),
@@ -227,7 +230,7 @@ impl Job<'_> {
             let metrics = Metrics::measure(reference, &picture, folder.path(), self.ffmpeg)?;
             let name = format!("{}_{}_{i}.png", self.content, codec.name());
             picture.save(self.args.out.join(&name))?;
-            let (label, disagreement) = metrics.label();
+            let (label, disagreement) = metrics.label(self.args.label);
             let (vmaf, ms_ssim) =
                 metrics.vmaf.map_or((String::new(), String::new()), |(v, m)| (format!("{v:.3}"), format!("{m:.5}")));
             let (content, codec, s2) = (self.content, codec.name(), metrics.ssimulacra2);

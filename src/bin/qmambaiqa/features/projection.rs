@@ -1,6 +1,6 @@
 //! Features to two dimensions.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use nalgebra::{DMatrix, SymmetricEigen};
 
 /// Two dimensions, with what each axis is called.
@@ -33,7 +33,8 @@ pub fn pca(rows: &[&[f32]]) -> Result<Projected> {
     Ok((first.iter().copied().zip(second.iter().copied()).collect(), [name(0), name(1)]))
 }
 
-/// t-SNE that starts from the principal components, so that it gives the same picture each time.
+/// t-SNE that starts from the principal components and runs on one thread, so that it gives the same picture each time: on
+/// several, bhtsne adds in the order in which they come.
 pub fn tsne(rows: &[&[f32]]) -> Result<Projected> {
     /// Neighbours that a point minds, where there are enough points.
     const PERPLEXITY: f64 = 30.0;
@@ -47,10 +48,13 @@ pub fn tsne(rows: &[&[f32]]) -> Result<Projected> {
     let small = |v: f64| (1e-4 * v / scale.sqrt()) as f32;
     let start: Vec<f32> = start.iter().flat_map(|p| [small(p.0), small(p.1)]).collect();
     let perplexity = PERPLEXITY.min((rows.len() - 1) as f64 / 3.0 - 1.0);
-    let mut tsne = bhtsne::tSNE::<f32, &[f32], 2>::new(rows);
-    tsne.perplexity(perplexity as f32).initial_embedding(start);
-    tsne.barnes_hut(0.5, |a, b| a.iter().zip(b.iter()).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt());
-    let points = tsne.embedding().chunks_exact(2).map(|p| (f64::from(p[0]), f64::from(p[1]))).collect();
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().context("a thread for t-SNE")?;
+    let points = alone.install(|| {
+        let mut tsne = bhtsne::tSNE::<f32, &[f32], 2>::new(rows);
+        tsne.perplexity(perplexity as f32).initial_embedding(start);
+        tsne.barnes_hut(0.5, |a, b| a.iter().zip(b.iter()).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt());
+        tsne.embedding().chunks_exact(2).map(|p| (f64::from(p[0]), f64::from(p[1]))).collect()
+    });
     Ok((points, ["t-SNE 1".to_owned(), "t-SNE 2".to_owned()]))
 }
 
