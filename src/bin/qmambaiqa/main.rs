@@ -1,6 +1,7 @@
-//! `qmambaiqa`: scores, inspects, converts, trains, tunes and evaluates from the command line.
+//! `qmambaiqa`: scores, compares, inspects, converts, trains, tunes and evaluates from the command line.
 
 mod common;
+mod compare;
 mod convert;
 mod distort;
 mod evaluate;
@@ -28,6 +29,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Score(score::Args),
+    Compare(compare::Args),
     Inspect(inspect::Args),
     Convert(convert::Args),
     Evaluate(evaluate::Args),
@@ -41,6 +43,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Score(args) => score::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),

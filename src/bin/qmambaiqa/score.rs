@@ -6,6 +6,7 @@ use crate::video;
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use qmambaiqa::crops::CropPlan;
+use qmambaiqa::frame::Frame;
 use qmambaiqa::pooling::{Pool, Statistics};
 use qmambaiqa::train::dataset::read_image;
 use qmambaiqa::train::evaluation::score_picture;
@@ -147,7 +148,8 @@ impl Job<'_> {
         name: &str,
         each: &mut dyn FnMut(u64, Option<f64>, Score) -> Result<()>,
     ) -> Result<()> {
-        match source::score_y4m(reader, self.scorer, &self.plan, self.interval, each) {
+        let mut each = |frame, time, _: &Frame, score| each(frame, time, score);
+        match source::score_y4m(reader, self.scorer, &self.plan, self.interval, &mut each) {
             Err(error) if !common::is_closed(&error) => Err(error.context(name.to_owned())),
             result => result,
         }

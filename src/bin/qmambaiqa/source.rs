@@ -78,14 +78,11 @@ struct Header {
     scan: Scan,
 }
 
+/// What is called with each scored frame: its number, its time in seconds, itself, its score.
+type Each<'a> = &'a mut dyn FnMut(u64, Option<f64>, &Frame, Score) -> Result<()>;
+
 /// Scores the frames of a Y4M stream that are at least `interval` apart.
-pub fn score_y4m(
-    reader: impl Read,
-    scorer: &Scorer,
-    plan: &CropPlan,
-    interval: Duration,
-    each: &mut dyn FnMut(u64, Option<f64>, Score) -> Result<()>,
-) -> Result<()> {
+pub fn score_y4m(reader: impl Read, scorer: &Scorer, plan: &CropPlan, interval: Duration, each: Each) -> Result<()> {
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     let line = header_line(&mut reader)?;
     let header = header(&line)?;
@@ -125,7 +122,8 @@ pub fn score_y4m(
             Plane::new(frame.get_v_plane(), chroma * bytes),
         ];
         let frame = Frame::new(header.format, width, height, &planes[..header.format.planes()], header.colour)?;
-        each(index, time, scorer.score(&frame.interlaced(interlaced), plan, index)?)?;
+        let frame = frame.interlaced(interlaced);
+        each(index, time, &frame, scorer.score(&frame, plan, index)?)?;
     }
     Ok(())
 }

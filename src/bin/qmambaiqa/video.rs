@@ -4,19 +4,49 @@ use anyhow::{Context, Result, anyhow, bail};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use qmambaiqa::crops::CropPlan;
-use qmambaiqa::plugin::Report;
+use qmambaiqa::plugin::{FrameQuality, Report};
 use qmambaiqa::{Options, Score};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What is called with each scored frame: its number, its time in seconds, its score.
 type Each<'a> = &'a mut dyn FnMut(u64, Option<f64>, Score) -> Result<()>;
+
+/// Side of [`Looks::thumbnails`].
+pub const THUMBNAIL: usize = 16;
+
+/// What frames look like, to tell whether two videos show the same.
+#[derive(Default)]
+pub struct Looks {
+    /// Width and height before any scaling.
+    pub size: (usize, usize),
+    /// Of each scored frame by its number: luma, scaled to a small square.
+    pub thumbnails: BTreeMap<u64, Vec<u8>>,
+}
 
 /// Scores the frames of a file.
 ///
 /// # Errors
 /// What GStreamer says of a file that it cannot decode.
 pub fn score(path: &Path, options: &Options, plan: &CropPlan, interval: Duration, each: Each) -> Result<()> {
+    watch(path, options, plan, interval, None, None, each)
+}
+
+/// Scores the frames of a file, scaled to `size` where given, and fills `looks`.
+///
+/// # Errors
+/// What GStreamer says of a file that it cannot decode.
+pub fn watch(
+    path: &Path,
+    options: &Options,
+    plan: &CropPlan,
+    interval: Duration,
+    size: Option<(u32, u32)>,
+    looks: Option<Arc<Mutex<Looks>>>,
+    each: Each,
+) -> Result<()> {
     gst::init().context("GStreamer does not start")?;
     qmambaiqa::plugin::register().context("the element cannot be registered")?;
     let path = path.canonicalize().with_context(|| path.display().to_string())?;
@@ -37,9 +67,21 @@ pub fn score(path: &Path, options: &Options, plan: &CropPlan, interval: Duration
         .build()?;
     let convert = gst::ElementFactory::make("videoconvert").build()?;
     let sink = gst::ElementFactory::make("fakesink").property("sync", false).build()?;
-    let parts = [&convert, &iqa, &sink];
-    pipeline.add_many(parts)?;
-    gst::Element::link_many(parts)?;
+    let mut parts = vec![convert.clone()];
+    if let Some((width, height)) = size {
+        parts.extend(scaled("video/x-raw", width, height)?);
+    }
+    parts.push(iqa);
+    if looks.is_some() {
+        parts.push(gst::ElementFactory::make("videoconvert").build()?);
+        parts.extend(scaled("video/x-raw,format=GRAY8", THUMBNAIL as u32, THUMBNAIL as u32)?);
+    }
+    parts.push(sink.clone());
+    pipeline.add_many(&parts)?;
+    gst::Element::link_many(&parts)?;
+    if let Some(looks) = looks {
+        probe(&convert, &sink, looks)?;
+    }
     let video = convert.static_pad("sink").ok_or_else(|| anyhow!("videoconvert has no sink"))?;
     let (weak, sink) = (pipeline.downgrade(), video.clone());
     by_name("decode")?.connect_no_more_pads(move |decode| {
@@ -67,6 +109,40 @@ pub fn score(path: &Path, options: &Options, plan: &CropPlan, interval: Duration
     let result = play(&pipeline, &path, each);
     pipeline.set_state(gst::State::Null)?;
     result
+}
+
+/// A scaler to a size, its pixels square.
+fn scaled(caps: &str, width: u32, height: u32) -> Result<[gst::Element; 2]> {
+    let caps = format!("{caps},width={width},height={height},pixel-aspect-ratio=1/1");
+    let scale = gst::ElementFactory::make("videoscale").property("add-borders", false).build()?;
+    Ok([scale, gst::ElementFactory::make("capsfilter").property_from_str("caps", &caps).build()?])
+}
+
+/// Has `looks` filled: the size of what comes out of `first`, the thumbnails of what comes into `last`.
+fn probe(first: &gst::Element, last: &gst::Element, looks: Arc<Mutex<Looks>>) -> Result<()> {
+    let pad =
+        |element: &gst::Element, name| element.static_pad(name).ok_or_else(|| anyhow!("an element has no {name}"));
+    let for_size = looks.clone();
+    pad(first, "src")?.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::EventView::Caps(caps)) = info.event().map(|e| e.view())
+            && let Some(caps) = caps.caps().structure(0)
+            && let (Ok(width), Ok(height)) = (caps.get::<i32>("width"), caps.get::<i32>("height"))
+        {
+            for_size.lock().unwrap_or_else(PoisonError::into_inner).size = (width as usize, height as usize);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    pad(last, "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if let Some(buffer) = info.buffer()
+            && let Some(quality) = FrameQuality::from_buffer(buffer)
+            && let Ok(map) = buffer.map_readable()
+        {
+            let mut looks = looks.lock().unwrap_or_else(PoisonError::into_inner);
+            looks.thumbnails.insert(quality.frame, map.to_vec());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
 }
 
 /// Plays to the end, handing on what the element posts.

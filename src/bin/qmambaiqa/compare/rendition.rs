@@ -1,0 +1,196 @@
+//! One video's scores over time, and what must hold before two are compared.
+
+use crate::common::{self, ScorerArgs};
+use crate::source::{self, Kind};
+use crate::video::{self, Looks, THUMBNAIL};
+use anyhow::{Context, Result, bail};
+use qmambaiqa::frame::Frame;
+use qmambaiqa::pooling::{Pool, Statistics};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Lengths that differ by less are the same: a frame or two lost at an end.
+const LENGTH_TOLERANCE: f64 = 0.2;
+/// Thumbnails of one content agree far better at any bitrate worth comparing; those of two contents do not.
+const SAME_CONTENT: f64 = 0.5;
+/// Thumbnails with less contrast, in steps of 255, show nothing.
+const CONTRAST: f64 = 2.0;
+
+pub struct Rendition {
+    /// Its path as it was given.
+    pub name: String,
+    pub frames: Vec<Scored>,
+    pub statistics: Statistics,
+    /// Bits a second: the file's size over its length.
+    pub bitrate: f64,
+    size: (usize, usize),
+}
+
+#[derive(Debug, Clone)]
+pub struct Scored {
+    /// Seconds from the start.
+    pub time: f64,
+    pub score: f64,
+    thumbnail: Option<Vec<u8>>,
+}
+
+/// Scores one after the other, all alike.
+pub fn score_all(
+    paths: &[PathBuf],
+    scorer: &ScorerArgs,
+    interval: Duration,
+    scale: Option<(u32, u32)>,
+) -> Result<Vec<Rendition>> {
+    let bar = common::bar(paths.len());
+    let all = paths.iter().map(|path| {
+        let rendition = score(path, scorer, interval, scale);
+        bar.inc(1);
+        rendition
+    });
+    let all = all.collect();
+    bar.finish_and_clear();
+    all
+}
+
+fn score(path: &Path, args: &ScorerArgs, interval: Duration, scale: Option<(u32, u32)>) -> Result<Rendition> {
+    let name = path.display().to_string();
+    let plan = args.plan()?;
+    let (mut frames, mut pool, mut size) = (Vec::new(), Pool::new(None), (0, 0));
+    match source::kind(path)? {
+        Kind::Picture => bail!("{name}: is a picture; videos are compared over time"),
+        Kind::Y4m if scale.is_some() => bail!("{name}: Y4M is not scaled; give --scale to what writes it"),
+        Kind::Y4m => {
+            let scorer = args.open()?;
+            let file = File::open(path).with_context(|| name.clone())?;
+            let mut each = |_, time: Option<f64>, frame: &Frame, score: qmambaiqa::Score| {
+                let Some(time) = time else { bail!("the stream has no frame rate, so frames have no time") };
+                size = (frame.width(), frame.height());
+                frames.push(Scored { time, score: score.score, thumbnail: Some(thumbnail(frame)?) });
+                Ok(())
+            };
+            source::score_y4m(file, &scorer, &plan, interval, &mut each).with_context(|| name.clone())?;
+        }
+        Kind::Other => {
+            let looks = Arc::new(Mutex::new(Looks::default()));
+            let mut numbers = Vec::new();
+            let mut each = |number, time: Option<f64>, score: qmambaiqa::Score| {
+                let Some(time) = time else { bail!("{}: frame {number} has no time", path.display()) };
+                frames.push(Scored { time, score: score.score, thumbnail: None });
+                numbers.push(number);
+                Ok(())
+            };
+            video::watch(path, &args.options()?, &plan, interval, scale, Some(looks.clone()), &mut each)?;
+            let mut looks = looks.lock().unwrap_or_else(PoisonError::into_inner);
+            size = looks.size;
+            for (frame, number) in frames.iter_mut().zip(numbers) {
+                frame.thumbnail = looks.thumbnails.remove(&number);
+            }
+        }
+    }
+    frames.sort_by(|a, b| a.time.total_cmp(&b.time));
+    frames.iter().for_each(|frame| {
+        pool.push(None, frame.score);
+    });
+    let Some(statistics) = pool.stream() else { bail!("{name}: no frames") };
+    let bytes = path.metadata().with_context(|| name.clone())?.len();
+    let mut rendition = Rendition { name, frames, statistics, bitrate: 0.0, size };
+    rendition.bitrate = 8.0 * bytes as f64 / rendition.length().max(f64::EPSILON);
+    Ok(rendition)
+}
+
+/// A frame's luma over a small grid.
+fn thumbnail(frame: &Frame) -> Result<Vec<u8>> {
+    let (width, height, rgb) = (frame.width(), frame.height(), frame.to_rgb()?);
+    let plane = width * height;
+    let cell =
+        |i: usize, side: usize| (i * side / THUMBNAIL, ((i + 1) * side / THUMBNAIL).max(i * side / THUMBNAIL + 1));
+    let mut out = Vec::with_capacity(THUMBNAIL * THUMBNAIL);
+    for (top, bottom) in (0..THUMBNAIL).map(|i| cell(i, height)) {
+        for (left, right) in (0..THUMBNAIL).map(|i| cell(i, width)) {
+            let places = (top..bottom).flat_map(|y| (left..right).map(move |x| y * width + x));
+            let luma = |at: usize| 0.299 * rgb[at] + 0.587 * rgb[plane + at] + 0.114 * rgb[2 * plane + at];
+            let sum: f32 = places.map(luma).sum();
+            out.push((255.0 * sum / ((bottom - top) * (right - left)) as f32) as u8);
+        }
+    }
+    Ok(out)
+}
+
+impl Rendition {
+    /// Seconds from one scored frame to the next, the median.
+    pub fn step(&self) -> f64 {
+        let mut steps: Vec<f64> = self.frames.windows(2).map(|w| w[1].time - w[0].time).collect();
+        steps.sort_by(f64::total_cmp);
+        steps.get(steps.len() / 2).copied().unwrap_or(1.0)
+    }
+
+    /// Seconds from the first frame's start to the last one's end.
+    fn length(&self) -> f64 {
+        let time = |frame: Option<&Scored>| frame.map_or(0.0, |f| f.time);
+        time(self.frames.last()) - time(self.frames.first()) + self.step()
+    }
+
+    /// Frames of both that are less than half a step apart, each frame at most once.
+    pub fn aligned<'a>(&'a self, other: &'a Rendition) -> impl Iterator<Item = (&'a Scored, &'a Scored)> {
+        let near = 0.5 * self.step().min(other.step());
+        let mut rest = other.frames.iter().peekable();
+        self.frames.iter().filter_map(move |frame| {
+            while rest.next_if(|o| o.time < frame.time - near).is_some() {}
+            rest.next_if(|o| o.time < frame.time + near).map(|o| (frame, o))
+        })
+    }
+}
+
+/// Sizes and lengths agree.
+pub fn check(all: &[Rendition], scaled: bool, shortest: bool) -> Result<()> {
+    let Some((first, rest)) = all.split_first() else { return Ok(()) };
+    for other in rest {
+        if !scaled && other.size != first.size {
+            bail!(
+                "{} is {}x{} and {} is {}x{}: crops would not show the same; --scale WIDTHxHEIGHT brings all to one size",
+                first.name,
+                first.size.0,
+                first.size.1,
+                other.name,
+                other.size.0,
+                other.size.1
+            );
+        }
+        let (a, b) = (first.length(), other.length());
+        if !shortest && (a - b).abs() > LENGTH_TOLERANCE + first.step().max(other.step()) {
+            bail!("{} has {a:.2} s and {} has {b:.2} s; --shortest compares what both have", first.name, other.name);
+        }
+    }
+    Ok(())
+}
+
+/// Frames at the same time show the same, as far as thumbnails tell.
+pub fn check_content(first: &Rendition, second: &Rendition) -> Result<()> {
+    let mut agreement: Vec<f64> =
+        first.aligned(second).filter_map(|(a, b)| correlation(a.thumbnail.as_ref()?, b.thumbnail.as_ref()?)).collect();
+    agreement.sort_by(f64::total_cmp);
+    match agreement.get(agreement.len() / 2) {
+        Some(&median) if median < SAME_CONTENT => bail!(
+            "{} and {} do not show the same content at the same time (frames agree by {median:.2})",
+            first.name,
+            second.name
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Pearson's; none where a picture is flat.
+fn correlation(a: &[u8], b: &[u8]) -> Option<f64> {
+    let n = a.len().min(b.len()) as f64;
+    let mean = |v: &[u8]| v.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+    let (ma, mb) = (mean(a), mean(b));
+    let (mut saa, mut sbb, mut sab) = (0.0, 0.0, 0.0);
+    for (&x, &y) in a.iter().zip(b) {
+        let (x, y) = (f64::from(x) - ma, f64::from(y) - mb);
+        (saa, sbb, sab) = (saa + x * x, sbb + y * y, sab + x * y);
+    }
+    let contrast = |s: f64| (s / n).sqrt() > CONTRAST;
+    (contrast(saa) && contrast(sbb)).then(|| sab / (saa * sbb).sqrt())
+}
