@@ -2,10 +2,11 @@
 
 use super::convert;
 use super::quality::FrameQuality;
-use super::report::{Report, Times, write_statistics};
+use super::report::{Report, Times};
 use super::settings::{self, Settings};
+use super::stream::{Job, State, Stream};
+use super::worker::Worker;
 use crate::crops::CropPlan;
-use crate::pooling::Pool;
 use crate::scorer::{Options, Scorer};
 use glib::prelude::*;
 use glib::subclass::prelude::*;
@@ -17,37 +18,11 @@ use gstreamer_base::prelude::*;
 use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 use parking_lot::Mutex;
-use std::sync::LazyLock;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("qmambaiqa", gst::DebugColorFlags::empty(), Some("No-reference video quality (QMamba)"))
 });
-
-/// What exists between start and stop.
-struct State {
-    scorer: Scorer,
-    info: Option<gst_video::VideoInfo>,
-    stream: Stream,
-}
-
-/// What a flush forgets.
-struct Stream {
-    pool: Pool,
-    /// Frames seen, scored or not.
-    frames: u64,
-    /// Running time before which no frame is scored.
-    due: Option<gst::ClockTime>,
-    last: Option<(FrameQuality, Times)>,
-    warned_interlaced: bool,
-}
-
-impl Stream {
-    fn new(window: u64) -> Self {
-        let pool = Pool::new(Some(Duration::from_nanos(window)));
-        Self { pool, frames: 0, due: None, last: None, warned_interlaced: false }
-    }
-}
 
 #[derive(Default)]
 pub struct QMambaIqa {
@@ -120,7 +95,13 @@ impl ObjectImpl for QMambaIqa {
             "sampling" => set(&mut settings.sampling, value),
             "seed" => set(&mut settings.seed, value),
             "interval" => set(&mut settings.interval, value),
+            "jitter" => set(&mut settings.jitter, value),
             "hold" => set(&mut settings.hold, value),
+            "async" => set(&mut settings.asynchronous, value),
+            "low-threshold" => set(&mut settings.low_threshold, value),
+            "high-threshold" => set(&mut settings.high_threshold, value),
+            "alarm-hold" => set(&mut settings.alarm_hold, value),
+            "alarm-error" => set(&mut settings.alarm_error, value),
             "post-messages" => set(&mut settings.post_messages, value),
             "window" => set(&mut settings.window, value),
             name => gst::error!(CAT, imp = self, "no property {name} to set"),
@@ -137,7 +118,13 @@ impl ObjectImpl for QMambaIqa {
             "sampling" => settings.sampling.to_value(),
             "seed" => settings.seed.to_value(),
             "interval" => settings.interval.to_value(),
+            "jitter" => settings.jitter.to_value(),
             "hold" => settings.hold.to_value(),
+            "async" => settings.asynchronous.to_value(),
+            "low-threshold" => settings.low_threshold.to_value(),
+            "high-threshold" => settings.high_threshold.to_value(),
+            "alarm-hold" => settings.alarm_hold.to_value(),
+            "alarm-error" => settings.alarm_error.to_value(),
             "device" => settings.options.device.to_value(),
             "threads" => (settings.options.threads as u32).to_value(),
             "post-messages" => settings.post_messages.to_value(),
@@ -201,12 +188,21 @@ impl BaseTransformImpl for QMambaIqa {
         }
         gst::info!(CAT, imp = self, "model {} on {}", scorer.model_name(), scorer.device());
         FrameQuality::register();
-        *self.state.lock() = Some(State { scorer, info: None, stream: Stream::new(settings.window) });
+        let weak = self.obj().downgrade();
+        let work = move |job: Job| {
+            if let Some(element) = weak.upgrade() {
+                element.imp().work(&job);
+            }
+        };
+        let worker = if settings.asynchronous { Some(Arc::new(Worker::start(work)?)) } else { None };
+        *self.state.lock() = Some(State { scorer, info: None, stream: Stream::new(settings.window, 0), worker });
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *self.state.lock() = None;
+        // Taken out of the lock first: the worker needs it for its last frame.
+        let state = self.state.lock().take();
+        drop(state);
         Ok(())
     }
 
@@ -221,7 +217,13 @@ impl BaseTransformImpl for QMambaIqa {
 
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.view() {
-            gst::EventView::Eos(_) => self.post_pooled(),
+            gst::EventView::Eos(_) => {
+                let worker = self.state.lock().as_ref().and_then(|state| state.worker.clone());
+                if let Some(worker) = worker {
+                    worker.finish();
+                }
+                self.post_pooled();
+            }
             gst::EventView::FlushStop(_) => self.reset(),
             gst::EventView::Segment(_) => {
                 if let Some(state) = self.state.lock().as_mut() {
@@ -245,27 +247,33 @@ impl BaseTransformImpl for QMambaIqa {
         // The lock is not held while a frame is scored, so that properties can be read.
         let (scorer, info, frame) = {
             let mut state = self.state.lock();
-            let Some(State { scorer, info: Some(info), stream }) = state.as_mut() else {
+            let Some(State { scorer, info: Some(info), stream, worker }) = state.as_mut() else {
                 return Err(gst::FlowError::NotNegotiated);
             };
             let frame = stream.frames;
             stream.frames += 1;
-            if buffer.flags().contains(gst::BufferFlags::GAP) || !is_due(stream, &times, settings.interval) {
-                if settings.hold
-                    && let Some((last, _)) = &stream.last
-                {
-                    let held = FrameQuality { held: true, ..last.clone() };
-                    attach(self, &held, buffer)?;
-                }
-                return Ok(gst::FlowSuccess::Ok);
-            }
-            if info.is_interlaced() && !stream.warned_interlaced {
+            let due = !buffer.flags().contains(gst::BufferFlags::GAP) && stream.is_due(&times, &settings);
+            if due && info.is_interlaced() && !stream.warned_interlaced {
                 stream.warned_interlaced = true;
                 gst::element_imp_warning!(
                     self,
                     gst::StreamError::Format,
                     ("interlaced video is scored as it is, combing included: put `deinterlace` in front")
                 );
+            }
+            if let (true, Some(worker)) = (due, &worker) {
+                let (scorer, info, generation) = (scorer.clone(), info.clone(), stream.generation);
+                // The copy shares the pixels.
+                let (settings, buffer) = (settings.clone(), buffer.copy());
+                let job = Job { scorer, info, settings, buffer, frame, times, generation };
+                stream.dropped += u64::from(worker.offer(job));
+            }
+            if !due || worker.is_some() {
+                let held = if settings.hold || worker.is_some() { stream.held(&times) } else { None };
+                return match held {
+                    Some(held) => attach(self, &held, buffer).map(|()| gst::FlowSuccess::Ok),
+                    None => Ok(gst::FlowSuccess::Ok),
+                };
             }
             (scorer.clone(), info.clone(), frame)
         };
@@ -274,36 +282,7 @@ impl BaseTransformImpl for QMambaIqa {
             gst::FlowError::Error
         })?;
         attach(self, &quality, buffer)?;
-        if let Some(state) = self.state.lock().as_mut() {
-            let time = (times.running_time != u64::MAX).then(|| Duration::from_nanos(times.running_time));
-            state.stream.pool.push(time, quality.score);
-            state.stream.last = Some((quality.clone(), times));
-        }
-        if settings.post_messages {
-            self.post(&Report::Frame { times, quality });
-        }
-        Ok(gst::FlowSuccess::Ok)
-    }
-}
-
-/// Whether a frame is to be scored, and when the next one will be.
-fn is_due(stream: &mut Stream, times: &Times, interval: u64) -> bool {
-    if interval == 0 || times.running_time == u64::MAX {
-        return true;
-    }
-    let now = gst::ClockTime::from_nseconds(times.running_time);
-    let step = gst::ClockTime::from_nseconds(interval);
-    match stream.due {
-        Some(due) if now < due => false,
-        // Due times stay on one raster, so that frames which come a little late do not add up to a slower rate.
-        Some(due) if now < due.saturating_add(step) => {
-            stream.due = Some(due.saturating_add(step));
-            true
-        }
-        _ => {
-            stream.due = Some(now.saturating_add(step));
-            true
-        }
+        self.take(quality, times, &settings, None)
     }
 }
 
@@ -328,6 +307,51 @@ impl QMambaIqa {
             .map_err(|e| crate::Error::Input(format!("its buffer does not hold {info:?}: {e}")))?;
         let score = scorer.score(&convert::frame(&mapped, info)?, &plan, frame)?;
         Ok(FrameQuality::new(score, scorer.model_name(), scorer.style_prompt_name(), frame))
+    }
+
+    /// Scores a frame beside the stream.
+    fn work(&self, job: &Job) {
+        match self.score(&job.scorer, &job.info, &job.settings, &job.buffer, job.frame) {
+            // An alarm that shall stop the stream has posted its error.
+            Ok(quality) => drop(self.take(quality, job.times, &job.settings, Some(job.generation))),
+            Err(e) => {
+                gst::element_imp_error!(self, gst::StreamError::Failed, ("frame {} cannot be scored: {e}", job.frame));
+            }
+        }
+    }
+
+    /// Takes a frame's score into account, unless the stream of that generation is no more, and says what is to be said.
+    fn take(
+        &self,
+        quality: FrameQuality,
+        times: Times,
+        settings: &Settings,
+        generation: Option<u64>,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let alarm = {
+            let mut state = self.state.lock();
+            let stream = state.as_mut().map(|state| &mut state.stream);
+            let Some(stream) = stream.filter(|s| generation.is_none_or(|g| g == s.generation)) else {
+                return Ok(gst::FlowSuccess::Ok);
+            };
+            stream.take(&quality, times, settings)
+        };
+        if settings.post_messages {
+            self.post(&Report::Frame { times, quality });
+        }
+        let Some(alarm) = alarm else { return Ok(gst::FlowSuccess::Ok) };
+        self.post(&alarm);
+        if let Report::Alarm { low: true, score, threshold, .. } = alarm
+            && settings.alarm_error
+        {
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::Failed,
+                ("quality is too low: {score:.1}, wanted {threshold:.1} or more (alarm-error is set)")
+            );
+            return Err(gst::FlowError::Error);
+        }
+        Ok(gst::FlowSuccess::Ok)
     }
 
     fn times(&self, buffer: &gst::BufferRef) -> Times {
@@ -367,7 +391,7 @@ impl QMambaIqa {
     fn reset(&self) {
         let window = self.settings.lock().window;
         if let Some(state) = self.state.lock().as_mut() {
-            state.stream = Stream::new(window);
+            state.stream = Stream::new(window, state.stream.generation + 1);
         }
     }
 
@@ -391,17 +415,7 @@ impl QMambaIqa {
     }
 
     fn statistics(&self) -> gst::Structure {
-        let mut structure = gst::Structure::new_empty("qmambaiqa-statistics");
         let state = self.state.lock();
-        let pool = state.as_ref().map(|state| &state.stream.pool);
-        if let Some(stream) = pool.and_then(Pool::stream) {
-            write_statistics(&stream, &mut structure);
-        }
-        if let Some(window) = pool.and_then(Pool::window) {
-            let mut of_window = gst::Structure::new_empty("window");
-            write_statistics(&window, &mut of_window);
-            structure.set("window", of_window);
-        }
-        structure
+        state.as_ref().map_or_else(|| gst::Structure::new_empty("qmambaiqa-statistics"), |s| s.stream.statistics())
     }
 }

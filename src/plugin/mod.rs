@@ -1,7 +1,8 @@
 //! The GStreamer element `qmambaiqa`: scores the frames that pass and attaches the quality to them.
 //!
 //! - Every scored buffer carries a `GstCustomMeta` named [`META_NAME`]; [`FrameQuality::from_buffer`] reads it.
-//! - Every scored frame posts an element message `qmambaiqa`, end of stream one with the statistics; [`Report`] reads both.
+//! - Every scored frame posts an element message `qmambaiqa`, so do end of stream, with the statistics, and an alarm that
+//!   begins or ends; [`Report`] reads all.
 //!
 //! Pixels are never touched.
 
@@ -10,6 +11,8 @@ mod imp;
 mod quality;
 mod report;
 mod settings;
+mod stream;
+mod worker;
 
 pub use quality::{FrameQuality, META_NAME};
 pub use report::{MESSAGE_NAME, Report, Times};

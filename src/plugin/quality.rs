@@ -25,8 +25,10 @@ pub struct FrameQuality {
     pub style_prompt: String,
     /// Number of the frame that was scored, from 0 at the start of the stream.
     pub frame: u64,
-    /// Whether the score is that of an earlier frame, repeated because of the property `hold`.
+    /// Whether the score is that of an earlier frame, repeated because of the property `hold` or `async`.
     pub held: bool,
+    /// Running time since the frame that was scored, in nanoseconds; 0 for that frame itself, `u64::MAX` where unknown.
+    pub age: u64,
 }
 
 impl FrameQuality {
@@ -41,6 +43,7 @@ impl FrameQuality {
             style_prompt: style_prompt.to_owned(),
             frame,
             held: false,
+            age: 0,
         }
     }
 
@@ -86,6 +89,7 @@ impl FrameQuality {
         structure.set("style-prompt", &self.style_prompt);
         structure.set("frame", self.frame);
         structure.set("held", self.held);
+        structure.set("age", self.age);
     }
 
     /// Reads the fields that [`attach`](Self::attach) sets; none where one is missing.
@@ -100,6 +104,7 @@ impl FrameQuality {
             style_prompt: structure.get("style-prompt").ok()?,
             frame: structure.get("frame").ok()?,
             held: structure.get("held").ok()?,
+            age: structure.get("age").ok()?,
         })
     }
 }

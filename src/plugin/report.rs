@@ -36,6 +36,19 @@ pub enum Report {
         /// Its quality.
         quality: FrameQuality,
     },
+    /// Quality became too low, or good again (`type` = `alarm`, `state` = `low` or `normal`).
+    Alarm {
+        /// Of the frame whose score decided it.
+        times: Times,
+        /// Whether quality is too low from now on.
+        low: bool,
+        /// That frame's score.
+        score: f64,
+        /// The limit that it is beyond.
+        threshold: f64,
+        /// Running time in nanoseconds at which scores went beyond it; `u64::MAX` where unknown.
+        since: u64,
+    },
     /// The stream ended (`type` = `pooled`; `score` is the mean).
     Pooled {
         /// When the last frame was shown.
@@ -49,7 +62,7 @@ impl Report {
     /// The message's structure.
     pub fn to_structure(&self) -> gst::Structure {
         let mut structure = gst::Structure::new_empty(MESSAGE_NAME);
-        let (Self::Frame { times, .. } | Self::Pooled { times, .. }) = self;
+        let (Self::Frame { times, .. } | Self::Alarm { times, .. } | Self::Pooled { times, .. }) = self;
         structure.set("timestamp", times.timestamp);
         structure.set("stream-time", times.stream_time);
         structure.set("running-time", times.running_time);
@@ -59,6 +72,13 @@ impl Report {
                 quality.write(&mut structure);
                 structure.set("type", "frame");
                 structure.set("index", i32::try_from(quality.frame).unwrap_or(i32::MAX));
+            }
+            Self::Alarm { low, score, threshold, since, .. } => {
+                structure.set("score", *score);
+                structure.set("type", "alarm");
+                structure.set("state", if *low { "low" } else { "normal" });
+                structure.set("threshold", *threshold);
+                structure.set("since", *since);
             }
             Self::Pooled { statistics, .. } => {
                 structure.set("score", statistics.mean);
@@ -83,6 +103,17 @@ impl Report {
         };
         match structure.get::<&str>("type").ok()? {
             "frame" => Some(Self::Frame { times, quality: FrameQuality::from_structure(structure)? }),
+            "alarm" => Some(Self::Alarm {
+                times,
+                low: match structure.get::<&str>("state").ok()? {
+                    "low" => true,
+                    "normal" => false,
+                    _ => return None,
+                },
+                score: structure.get("score").ok()?,
+                threshold: structure.get("threshold").ok()?,
+                since: structure.get("since").ok()?,
+            }),
             "pooled" => Some(Self::Pooled { times, statistics: read_statistics(structure)? }),
             _ => None,
         }

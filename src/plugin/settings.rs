@@ -17,7 +17,15 @@ pub(super) struct Settings {
     pub seed: u64,
     /// Nanoseconds of running time between scored frames.
     pub interval: u64,
+    /// Share of the interval by which a scored frame may be late, at random.
+    pub jitter: f64,
     pub hold: bool,
+    pub asynchronous: bool,
+    pub low_threshold: f64,
+    pub high_threshold: f64,
+    /// Nanoseconds of running time.
+    pub alarm_hold: u64,
+    pub alarm_error: bool,
     pub post_messages: bool,
     /// Nanoseconds that the window's statistics reach back.
     pub window: u64,
@@ -31,7 +39,13 @@ impl Default for Settings {
             sampling: Sampling::default(),
             seed: 0,
             interval: 0,
+            jitter: 0.0,
             hold: false,
+            asynchronous: false,
+            low_threshold: 0.0,
+            high_threshold: 0.0,
+            alarm_hold: gst::ClockTime::SECOND.nseconds(),
+            alarm_error: false,
             post_messages: true,
             window: 10 * gst::ClockTime::SECOND.nseconds(),
         }
@@ -87,6 +101,54 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .blurb("Running time between scored frames in nanoseconds (0 = every frame)")
             .mutable_playing()
             .build(),
+        glib::ParamSpecDouble::builder("jitter")
+            .nick("Jitter")
+            .blurb(
+                "Share of the interval by which a scored frame comes late, at random by the seed, so that frames of one \
+                 kind in a periodic group of pictures are not all that is seen",
+            )
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(defaults.jitter)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoolean::builder("async")
+            .nick("Asynchronous")
+            .blurb(
+                "Let frames pass at once and score beside the stream, always the newest frame; buffers carry the last \
+                 score, marked as held, with its age",
+            )
+            .default_value(defaults.asynchronous)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecDouble::builder("low-threshold")
+            .nick("Low threshold")
+            .blurb("Scores below raise an alarm, a message of type `alarm` (0 = off)")
+            .minimum(0.0)
+            .maximum(100.0)
+            .default_value(defaults.low_threshold)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("high-threshold")
+            .nick("High threshold")
+            .blurb("Scores from here on end an alarm (where it is less than low-threshold, that)")
+            .minimum(0.0)
+            .maximum(100.0)
+            .default_value(defaults.high_threshold)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt64::builder("alarm-hold")
+            .nick("Alarm hold")
+            .blurb("How long scores must be beyond a threshold before an alarm begins or ends, in nanoseconds")
+            .default_value(defaults.alarm_hold)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoolean::builder("alarm-error")
+            .nick("Alarm error")
+            .blurb("Stop with an error when an alarm begins")
+            .default_value(defaults.alarm_error)
+            .mutable_playing()
+            .build(),
         glib::ParamSpecBoolean::builder("hold")
             .nick("Hold")
             .blurb("Let frames between scored ones carry the last score, marked as held")
@@ -127,7 +189,7 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("statistics")
             .nick("Statistics")
-            .blurb("frames, mean, harmonic-mean, min and percentiles of the stream, and of the window in `window`")
+            .blurb("seen and dropped frames; frames, mean, harmonic-mean, min and percentiles of the stream, and of the window in `window`")
             .read_only()
             .build(),
     ]

@@ -1,9 +1,11 @@
 //! Frame scores to statistics: of the whole stream, and of its last seconds.
 
+mod alarm;
 mod distribution;
 #[cfg(test)]
 mod tests;
 
+pub use alarm::{Alarm, Limits};
 pub use distribution::EXACT_SCORES;
 
 use distribution::Distribution;
