@@ -37,6 +37,11 @@ impl Codec {
         self.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
     }
 
+    /// Whether it adds what was not there: blocks, ringing, noise. The others only take away.
+    pub fn adds(self) -> bool {
+        !matches!(self, Self::Scale | Self::Blur)
+    }
+
     /// The ffmpeg encoder that does it.
     pub fn encoder(self) -> Option<&'static str> {
         match self {

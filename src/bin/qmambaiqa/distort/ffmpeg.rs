@@ -1,5 +1,6 @@
 //! The ffmpeg that does the encoding, and VMAF where it has it.
 
+use super::metrics::Vmaf;
 use anyhow::{Context, Result, anyhow, bail};
 use image::RgbImage;
 use std::collections::BTreeSet;
@@ -88,8 +89,8 @@ impl Ffmpeg {
             .with_context(|| format!("{clip}: {count} frames from {second} s"))
     }
 
-    /// VMAF without enhancement gain, and MS-SSIM, of `distorted` against `reference`, two pictures.
-    pub fn vmaf_neg(&self, reference: &Path, distorted: &Path) -> Result<(f64, f64)> {
+    /// What libvmaf says of `distorted` against `reference`, two pictures.
+    pub fn vmaf(&self, reference: &Path, distorted: &Path) -> Result<Vmaf> {
         let log = distorted.with_extension("json");
         let (reference, distorted) = (text(reference)?, text(distorted)?);
         let vmaf = "[0:v]format=yuv420p[d];[1:v]format=yuv420p[r];[d][r]libvmaf=n_threads=1:\
@@ -101,7 +102,8 @@ impl Ffmpeg {
             let mean = report["pooled_metrics"][name]["mean"].as_f64();
             mean.ok_or_else(|| anyhow!("ffmpeg's VMAF log has no mean of {name}"))
         };
-        Ok((mean("vmaf")?, mean("float_ms_ssim")?))
+        let aim = mean("integer_aim_egl_1").ok(); // libvmaf before 3.1 has none
+        Ok(Vmaf { neg: mean("vmaf")?, ms_ssim: mean("float_ms_ssim")?, aim })
     }
 }
 

@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 /// Make a labelled folder of compressed pictures out of photographs and clips.
 ///
 /// Each content is a cut of a picture, or of some frames of a clip, reduced until it has no visible distortion of its own. It
-/// is put through every encoder at settings over its whole range. Labels are what SSIMULACRA2 says, mapped to 0..100, or the
-/// mean of several full-reference metrics (`--label mean`); the table has VMAF NEG and MS-SSIM too where ffmpeg has libvmaf.
-/// A stopped run goes on when called again.
+/// is put through every encoder at settings over its whole range. Labels are what SSIMULACRA2 and libvmaf's AIM say on the
+/// mean, mapped to 0..100, or as `--label` says; the table has VMAF NEG and MS-SSIM too where ffmpeg has libvmaf. A stopped
+/// run goes on when called again.
 #[derive(ClapArgs)]
 pub struct Args {
     /// Photographs, clips, or folders of them
@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long)]
     draws: Option<usize>,
     /// What the label is; the other metrics stand beside it
-    #[arg(long, value_enum, default_value_t = Label::Ssimulacra2)]
+    #[arg(long, value_enum, default_value_t = Label::Impairment)]
     label: Label,
     /// How far sources are reduced, LEAST:MOST, as far as the size of the cut allows
     #[arg(long, default_value = "2:4", value_parser = reduction)]
@@ -85,7 +85,7 @@ fn reduction(text: &str) -> Result<(f64, f64), String> {
 const PAN: f64 = 4.0;
 /// Smallest side that SSIMULACRA2's and MS-SSIM's scales need, and far more than anyone trains on.
 const SIZES: std::ops::RangeInclusive<u32> = 192..=4096;
-const HEAD: &str = "image,mos,reference,codec,setting,disagreement,ssimulacra2,vmaf_neg,ms_ssim\n";
+const HEAD: &str = "image,mos,reference,codec,setting,disagreement,ssimulacra2,vmaf_neg,ms_ssim,aim\n";
 
 pub fn run(args: &Args) -> Result<bool> {
     if !SIZES.contains(&args.size) || !args.size.is_multiple_of(2) {
@@ -230,14 +230,14 @@ impl Job<'_> {
             let metrics = Metrics::measure(reference, &picture, folder.path(), self.ffmpeg)?;
             let name = format!("{}_{}_{i}.png", self.content, codec.name());
             picture.save(self.args.out.join(&name))?;
-            let (label, disagreement) = metrics.label(self.args.label);
-            let (vmaf, ms_ssim) =
-                metrics.vmaf.map_or((String::new(), String::new()), |(v, m)| (format!("{v:.3}"), format!("{m:.5}")));
+            let (label, disagreement) = metrics.label(self.args.label, codec.adds());
+            let aim = |aim: Option<f64>| aim.map_or(String::new(), |aim| format!("{aim:.6}"));
+            let vmaf = metrics.vmaf.map_or(",,".into(), |v| format!("{:.3},{:.5},{}", v.neg, v.ms_ssim, aim(v.aim)));
             let (content, codec, s2) = (self.content, codec.name(), metrics.ssimulacra2);
-            Ok(format!("{name},{label:.3},{content},{codec},{setting:.3},{disagreement:.3},{s2:.3},{vmaf},{ms_ssim}\n"))
+            Ok(format!("{name},{label:.3},{content},{codec},{setting:.3},{disagreement:.3},{s2:.3},{vmaf}\n"))
         });
         let rows = rows.collect::<Result<Vec<_>>>().with_context(|| source.display().to_string())?;
-        Ok(format!("{name},100,{},none,0,0,100,,\n", self.content) + &rows.concat())
+        Ok(format!("{name},100,{},none,0,0,100,,,\n", self.content) + &rows.concat())
     }
 
     /// The content's frames: one of a picture, some of a clip.
