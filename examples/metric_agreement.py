@@ -21,7 +21,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from ssimulacra2 import compute_ssimulacra2
 
-FEATURES = {"VMAF NEG": "vmaf", "MS-SSIM": "float_ms_ssim", "VIF, scale 2": "integer_vif_scale2", "PSNR": "psnr_y"}
+FEATURES = {"VMAF NEG": "vmaf", "MS-SSIM": "float_ms_ssim", "VIF, scale 2": "integer_vif_scale2", "AIM": "integer_aim_egl_1", "PSNR": "psnr_y"}
 
 
 def libvmaf(reference, picture):
@@ -50,9 +50,12 @@ def main():
         for name, key in FEATURES.items():
             values[name].append(measured[key])
     values = {name: np.array(v, float) for name, v in values.items()}
+    values["AIM"] *= -1  # it measures what is wrong
     decibels = -10 * np.log10(1 - values["MS-SSIM"])
     mapped = [100 / (1 + np.exp(-(values["SSIMULACRA2"] - 45) / 20)), values["VMAF NEG"], 5 * (decibels - 5)]
     values["mean of SSIMULACRA2, VMAF NEG, MS-SSIM (distort --label mean)"] = np.mean(mapped, 0)
+    impairment = mapped[0] + 100 / (1 + (np.maximum(-values["AIM"], 0) / 0.043) ** 1.97)
+    values["mean of SSIMULACRA2 and AIM (distort --label impairment)"] = impairment / 2
     scores = [float(r["mos"]) for r in rows]
     for name, value in values.items():
         print(f"{spearmanr(value, scores)[0]:.3f}  {name}")
