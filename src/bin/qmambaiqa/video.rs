@@ -149,14 +149,21 @@ fn probe(first: &gst::Element, last: &gst::Element, looks: Arc<Mutex<Looks>>) ->
 fn play(pipeline: &gst::Pipeline, path: &Path, each: Each) -> Result<()> {
     let bus = pipeline.bus().ok_or_else(|| anyhow!("the pipeline has no bus"))?;
     let started = pipeline.set_state(gst::State::Playing);
+    let mut missing = None;
     loop {
         // A failed start has its reason on the bus already.
         let wait = if started.is_err() { Some(gst::ClockTime::ZERO) } else { None };
         let Some(message) = bus.timed_pop(wait) else { bail!("{}: GStreamer cannot play it", path.display()) };
         match message.view() {
             gst::MessageView::Eos(_) => return Ok(()),
-            gst::MessageView::Error(error) => bail!("{}: {}", path.display(), error.error()),
-            gst::MessageView::Element(_) => {
+            gst::MessageView::Error(error) => match missing {
+                Some(name) => bail!("{}: this GStreamer has no {name}", path.display()),
+                None => bail!("{}: {}", path.display(), error.error()),
+            },
+            gst::MessageView::Element(element) => {
+                if let Some(structure) = element.structure().filter(|s| s.name() == "missing-plugin") {
+                    missing = structure.get::<String>("name").ok(); // such as "AV1 decoder"
+                }
                 if let Some(Report::Frame { times, quality }) = Report::from_message(&message) {
                     let time = (times.stream_time != u64::MAX).then(|| times.stream_time as f64 / 1e9);
                     let score = Score {
