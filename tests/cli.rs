@@ -70,6 +70,11 @@ fn inspect_counts_parameters() {
         let report = json(&good(dir.path(), &["inspect", name, "--format", "json"], b""));
         assert_eq!((&report[0]["parameters"], &report[0]["weights"]), (&count.into(), &Value::Null), "{name}");
     }
+    // StylePrompt, as the paper counts it.
+    for (name, count) in [("lqmamba-b", 3_830_808u64), ("qmamba-t", 3_464_728)] {
+        let report = json(&good(dir.path(), &["inspect", name, "--format", "json"], b""));
+        assert_eq!(report[0]["style_prompt_parameters"], count, "{name}");
+    }
     let nano = json(&good(dir.path(), &["inspect", "qmamba-nano", "--format", "json"], b""));
     assert_eq!(nano[0]["weights"], "embedded");
     assert!(good(dir.path(), &["inspect", "qmamba-nano"], b"").contains("parameters"));
