@@ -76,6 +76,13 @@ fn labels_fall_with_strength_and_a_stopped_run_goes_on() {
     assert!(run(folder, &args).status.success());
     assert_eq!(fs::read_to_string(folder.join("out/mos.csv")).unwrap(), table);
 
+    // Another's table is not touched.
+    fs::create_dir(folder.join("other")).unwrap();
+    fs::write(folder.join("other/mos.csv"), "image,mos\na.png,3\n").unwrap();
+    let out = run(folder, &["photos", "--out", "other", "--codecs", "jpeg"]);
+    assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("has other columns"));
+    assert_eq!(fs::read_to_string(folder.join("other/mos.csv")).unwrap(), "image,mos\na.png,3\n");
+
     // What was made trains and evaluates.
     let evaluate = Command::new(env!("CARGO_BIN_EXE_qmambaiqa"))
         .args(["evaluate", "out", "--crops", "1", "--format", "json", "--within", "reference,codec"])

@@ -179,6 +179,11 @@ fn content_name(source: &Path, index: usize) -> String {
 fn done(table: &Path, rows: usize) -> Result<BTreeSet<String>> {
     let at = || table.display().to_string();
     let text = if table.exists() { fs::read_to_string(table).with_context(at)? } else { String::new() };
+    if let Some((head, _)) = text.split_once('\n')
+        && head != HEAD.trim_end()
+    {
+        bail!("{}: has other columns than distort writes; give another folder", table.display());
+    }
     let lines = || text.split_inclusive('\n').skip(1).filter(|line| line.ends_with('\n'));
     let content = |line: &str| line.split(',').nth(2).unwrap_or_default().to_owned();
     let mut counts = BTreeMap::new();
