@@ -107,18 +107,25 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    #[test]
-    fn the_newest_job_is_done_and_those_between_are_dropped() {
+    /// A worker that says when it begins a job, and ends it when told to; and the jobs done.
+    type Slow = (Worker<u32>, mpsc::Receiver<()>, mpsc::Sender<()>, Arc<Mutex<Vec<u32>>>);
+
+    fn slow() -> Slow {
         let (started, starts) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
         let done = Arc::new(Mutex::new(Vec::new()));
         let seen = done.clone();
-        let worker = Worker::start(move |job: u32| {
+        let work = move |job| {
             started.send(()).unwrap();
             released.recv().unwrap();
             seen.lock().push(job);
-        })
-        .unwrap();
+        };
+        (Worker::start(work).unwrap(), starts, release, done)
+    }
+
+    #[test]
+    fn the_newest_job_is_done_and_those_between_are_dropped() {
+        let (worker, starts, release, done) = slow();
         assert!(!worker.offer(1));
         starts.recv().unwrap(); // 1 is in work
         assert!(!worker.offer(2));
@@ -132,16 +139,7 @@ mod tests {
 
     #[test]
     fn stopping_drops_what_waits_and_waits_for_what_is_in_work() {
-        let (release, released) = mpsc::channel::<()>();
-        let (started, starts) = mpsc::channel();
-        let done = Arc::new(Mutex::new(Vec::new()));
-        let seen = done.clone();
-        let worker = Worker::start(move |job: u32| {
-            started.send(()).unwrap();
-            released.recv().unwrap();
-            seen.lock().push(job);
-        })
-        .unwrap();
+        let (worker, starts, release, done) = slow();
         worker.offer(1);
         starts.recv().unwrap();
         worker.offer(2);
