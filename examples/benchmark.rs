@@ -1,7 +1,11 @@
-//! Frames per second of the embedded model, and where the time goes: `cargo run --release --example benchmark [THREADS]`.
+//! Frames per second of the embedded model, time per crop of any variant with random weights, and where the time goes:
+//! `cargo run --release --example benchmark [THREADS [VARIANT...]]`.
 
-use qmambaiqa::crops::{CropPlan, Sampling};
+use candle_core::{Device, Tensor};
+use qmambaiqa::crops::{CROP, CropPlan, Sampling};
 use qmambaiqa::frame::{Colour, Frame, PixelFormat, Plane};
+use qmambaiqa::model::parameters::{Loaded, Precision, Scope, Trainable};
+use qmambaiqa::model::{Config, QMamba};
 use qmambaiqa::ops::timing;
 use qmambaiqa::{Options, Scorer};
 use std::time::{Duration, Instant};
@@ -34,7 +38,43 @@ fn main() -> qmambaiqa::Result<()> {
         let (fps, ms) = (1.0 / time, time * 1e3);
         println!("{width}x{height} I420, {crops} crops, {threads} threads: {fps:.1} frames/s, {ms:.1} ms a frame");
     }
-    shares(&frame)
+    shares(&frame)?;
+    std::env::args().skip(2).try_for_each(|variant| network(&variant, threads))
+}
+
+/// Time per crop of a network with random weights, alone and in batches, as a scorer runs it: a crop a task.
+fn network(variant: &str, threads: usize) -> qmambaiqa::Result<()> {
+    use rayon::prelude::*;
+    let config = Config::named(variant)?;
+    let mut random = Trainable::new(1, Default::default());
+    QMamba::new(Scope::new(&mut random), &config)?;
+    let frozen = |(name, variable): (String, candle_core::Var)| (name, variable.as_detached_tensor());
+    let tensors = random.variables.into_iter().map(frozen).collect();
+    let model = QMamba::new(Scope::new(&mut Loaded { tensors, precision: Precision::Standard }), &config)?;
+    let crop = Tensor::rand(-2f32, 2f32, (1, CROP, CROP, 3), &Device::Cpu)?;
+    let run = |batch: usize, threads: usize| -> qmambaiqa::Result<Duration> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|e| qmambaiqa::Error::Input(e.to_string()))?;
+        let once = || {
+            let begin = Instant::now();
+            (0..batch).into_par_iter().try_for_each(|_| model.forward(&crop, None).map(drop))?;
+            Ok(begin.elapsed() / batch as u32)
+        };
+        let times = pool.install(|| (0..=RUNS).map(|_| once()).collect::<qmambaiqa::Result<Vec<_>>>())?;
+        Ok(median(times[1..].to_vec()))
+    };
+    let floor = config.macs() as f64 * 2e-9;
+    for batch in [1, 8] {
+        let time = run(batch, threads)?.as_secs_f64();
+        let (ms, rate) = (time * 1e3, floor / time);
+        println!("{variant}, {threads} threads, batch {batch}: {ms:.1} ms a crop, {rate:.0} GFLOP/s");
+    }
+    timing::start();
+    let whole = run(1, 1)?;
+    table(&format!("{variant}: a crop on one thread"), whole, RUNS as f64 + 1.0, timing::stop(), &[]);
+    Ok(())
 }
 
 /// Where the time goes, on one thread: with more, one that waits helps another, and times would count twice.
@@ -53,16 +93,22 @@ fn shares(frame: &Frame) -> qmambaiqa::Result<()> {
         scorer.score(frame, &plan, index)?;
     }
     let whole = begin.elapsed();
-    let parts = timing::stop();
-    let rest = whole.saturating_sub(sampling + parts.iter().sum::<Duration>());
-    let names = timing::PARTS.iter().map(|(_, name)| *name);
-    let rows = names.zip(parts).chain([("crops and colour", sampling), ("everything else", rest)]);
-    println!("a frame of 4 crops on one thread, {:.1} ms:", whole.as_secs_f64() * 1e3 / RUNS as f64);
+    let runs = RUNS as f64;
+    let sampling = ("crops and colour", sampling.div_f64(runs));
+    table("a frame of 4 crops on one thread", whole.div_f64(runs), runs, timing::stop(), &[sampling]);
+    Ok(())
+}
+
+/// Prints the parts of `whole`, of which `parts` are the sums over `runs`.
+fn table(what: &str, whole: Duration, runs: f64, parts: [Duration; timing::PARTS.len()], others: &[(&str, Duration)]) {
+    let parts = timing::PARTS.iter().zip(parts).map(|(&(_, name), sum)| (name, sum.div_f64(runs)));
+    let mut rows: Vec<_> = parts.chain(others.iter().copied()).collect();
+    rows.push(("everything else", whole.saturating_sub(rows.iter().map(|(_, time)| *time).sum())));
+    println!("{what}, {:.2} ms:", whole.as_secs_f64() * 1e3);
     for (name, time) in rows {
-        let (ms, share) = (time.as_secs_f64() * 1e3 / RUNS as f64, 100.0 * time.as_secs_f64() / whole.as_secs_f64());
+        let (ms, share) = (time.as_secs_f64() * 1e3, 100.0 * time.as_secs_f64() / whole.as_secs_f64());
         println!("{name:>22} {ms:6.2} ms {share:5.1} %");
     }
-    Ok(())
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -4,7 +4,9 @@ use crate::crops::CropPlan;
 use crate::embedded::{self, DEFAULT_MODEL};
 use crate::frame::Frame;
 use crate::model::load::{self, Description};
+use crate::model::parameters::Precision;
 use crate::model::{Adapter, CROP, Output, QMamba};
+use crate::ops::simd::Level;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use parking_lot::Mutex;
@@ -28,6 +30,8 @@ pub struct Options {
     pub force_style_prompt: bool,
     /// `auto`, `cpu` or `cuda:N`.
     pub device: String,
+    /// What products are computed with.
+    pub precision: Precision,
     /// Threads that score; 0 for one on each core.
     pub threads: usize,
 }
@@ -39,6 +43,7 @@ impl Default for Options {
             style_prompt: NO_STYLE_PROMPT.into(),
             force_style_prompt: false,
             device: "auto".into(),
+            precision: Precision::Standard,
             threads: 0,
         }
     }
@@ -87,8 +92,9 @@ impl Scorer {
     /// Unusable weights, a device that is not there.
     pub fn open(options: &Options) -> Result<Self> {
         check_device(&options.device)?;
+        Level::check().map_err(Error::Input)?;
         let (model, own_prompt, description) =
-            load::network(embedded::read_model(&options.model)?, Path::new(&options.model))?;
+            load::network(embedded::read_model(&options.model)?, Path::new(&options.model), options.precision)?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads) // 0: as many as there are cores
             .thread_name(|i| format!("qmambaiqa-{i}"))

@@ -7,7 +7,7 @@ use qmambaiqa::crops::{CropPlan, Sampling};
 use qmambaiqa::frame::{Colour, Frame, PixelFormat, Plane};
 use qmambaiqa::model::adapter::{Adapter, AdapterConfig, Injection};
 use qmambaiqa::model::load::{self, ADAPTER, BACKBONE};
-use qmambaiqa::model::parameters::Shapes;
+use qmambaiqa::model::parameters::{Precision, Shapes};
 use qmambaiqa::plugin::FrameQuality;
 use qmambaiqa::weights_file::{self, WriteDtype};
 use qmambaiqa::{Options, Scorer, embedded};
@@ -22,7 +22,9 @@ const CHANGES: usize = 21; // so that each of the four comes last in turn
 
 /// An adapter for the embedded model that changes the features, by a pattern of its own.
 fn write_adapter(path: &Path, config: AdapterConfig, size: f32) {
-    let (_, _, about) = load::network(embedded::read_model("qmamba-nano").unwrap(), Path::new("qmamba-nano")).unwrap();
+    let (_, _, about) =
+        load::network(embedded::read_model("qmamba-nano").unwrap(), Path::new("qmamba-nano"), Precision::Exact)
+            .unwrap();
     let mut shapes = Shapes::default();
     Adapter::new(&mut shapes, &about.config, &config).unwrap();
     let values = |n: usize| (0..n).map(|i| size * ((i * 37 % 101) as f32 / 50.0 - 1.0)).collect::<Vec<_>>();

@@ -1,9 +1,11 @@
 //! The network's parts, each with its checkpoint names: normalisation, convolution, MLP, the VSS block.
 
-use super::parameters::{Init, Scope};
+use super::parameters::{Init, Precision, Scope};
 use super::ss2d::Ss2d;
 use crate::ops;
+use crate::ops::quantized::{self, Input, Quantized};
 use candle_core::{Result, Tensor};
+use std::sync::Arc;
 
 /// Weights start small, as in the public VMamba training code.
 const DEVIATION: Init = Init::Normal(0.02);
@@ -49,6 +51,11 @@ impl Linear {
         Ok(Self { weight: scope.get("weight", &[outputs, inputs], DEVIATION)?, bias: None })
     }
 
+    /// Without bias, from a weight that has been got already.
+    pub(super) fn of(weight: Tensor) -> Self {
+        Self { weight, bias: None }
+    }
+
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::linear(x, &self.weight, self.bias.as_ref())
     }
@@ -63,6 +70,9 @@ pub(super) struct HalvingConv {
     bias: Tensor,
 }
 
+/// The stride of a [`HalvingConv`].
+const HALVING: usize = 2;
+
 impl HalvingConv {
     pub(super) fn new(mut scope: Scope, inputs: usize, outputs: usize) -> Result<Self> {
         let init = Init::Normal((2.0 / (9 * inputs) as f64).sqrt());
@@ -71,11 +81,124 @@ impl HalvingConv {
         Ok(Self { weight, matrix, bias: scope.get("bias", &[outputs], Init::Zeros)? })
     }
 
+    fn matrix(&self) -> Result<Tensor> {
+        self.matrix.clone().map_or_else(|| ops::conv3x3_matrix(&self.weight), Ok)
+    }
+
     /// `(B, H, W, inputs)` to `(B, H / 2, W / 2, outputs)`, rounded up.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::conv3x3(x, &self.matrix()?, &self.bias, HALVING)
+    }
+}
+
+/// The product of a [`Layer`].
+#[derive(Debug)]
+pub(super) enum Product {
+    Linear(Linear),
+    Halving(HalvingConv),
+}
+
+impl From<Linear> for Product {
+    fn from(linear: Linear) -> Self {
+        Self::Linear(linear)
+    }
+}
+
+impl From<HalvingConv> for Product {
+    fn from(conv: HalvingConv) -> Self {
+        Self::Halving(conv)
+    }
+}
+
+/// A product and what stands around it: `[LayerNorm ->] product [-> LayerNorm] [-> GELU] [+ residual]`.
+#[derive(Debug)]
+pub(super) struct Layer {
+    before: Option<Norm>,
+    product: Product,
+    after: Option<Norm>,
+    gelu: bool,
+}
+
+/// A [`Layer`] as it runs: its parts one after the other, or all in one pass for inference.
+#[derive(Debug)]
+pub(super) enum Stacked {
+    Parts(Layer),
+    Fused(Arc<Quantized>),
+}
+
+impl Layer {
+    pub(super) fn new(product: impl Into<Product>) -> Self {
+        Self { before: None, product: product.into(), after: None, gelu: false }
+    }
+
+    pub(super) fn after_norm(self, norm: Norm) -> Self {
+        Self { before: Some(norm), ..self }
+    }
+
+    fn then_norm(self, norm: Norm) -> Self {
+        Self { after: Some(norm), ..self }
+    }
+
+    fn then_gelu(self) -> Self {
+        Self { gelu: true, ..self }
+    }
+
+    /// The layer in the form that the precision asks for.
+    pub(super) fn prepare(self, precision: Precision) -> Result<Stacked> {
+        if precision == Precision::Exact {
+            return Ok(Stacked::Parts(self));
+        }
+        let parameters = |norm: &Norm| quantized::Norm::new(&norm.weight, &norm.bias);
+        let fused = match (&self.product, &self.before) {
+            (Product::Linear(linear), None) => Quantized::new(&linear.weight, linear.bias.as_ref(), Input::Plain)?,
+            (Product::Linear(linear), Some(norm)) => {
+                Quantized::new(&linear.weight, linear.bias.as_ref(), Input::Normalised(parameters(norm)?))?
+            }
+            (Product::Halving(conv), None) => {
+                Quantized::new(&conv.matrix()?, Some(&conv.bias), Input::Patches(HALVING))?
+            }
+            (Product::Halving(_), Some(_)) => return Ok(Stacked::Parts(self)), // no network has it
+        };
+        let fused = self
+            .after
+            .as_ref()
+            .map_or(Ok(None), |norm| parameters(norm).map(Some))?
+            .into_iter()
+            .try_fold(fused, Quantized::with_norm)?;
+        Ok(Stacked::Fused(Arc::new(if self.gelu { fused.with_gelu() } else { fused })))
+    }
+
+    fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        let normal = self.before.as_ref().map(|norm| norm.forward(x)).transpose()?;
+        let x = normal.as_ref().unwrap_or(x);
+        let mut y = match &self.product {
+            Product::Linear(linear) => linear.forward(x)?,
+            Product::Halving(conv) => conv.forward(x)?,
+        };
+        if let Some(norm) = &self.after {
+            y = norm.forward(&y)?;
+        }
+        if self.gelu {
+            y = ops::gelu(&y)?;
+        }
+        residual.map_or(Ok(y.clone()), |residual| ops::add(residual, &y))
+    }
+}
+
+impl Stacked {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match &self.matrix {
-            Some(matrix) => ops::conv3x3(x, matrix, &self.bias, 2),
-            None => ops::conv3x3(x, &ops::conv3x3_matrix(&self.weight)?, &self.bias, 2),
+        self.apply(x, None)
+    }
+
+    /// The layer's result plus `residual`.
+    pub(super) fn onto(&self, residual: &Tensor, x: &Tensor) -> Result<Tensor> {
+        self.apply(x, Some(residual))
+    }
+
+    fn apply(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        match self {
+            Self::Parts(layer) => layer.forward(x, residual),
+            Self::Fused(layer) => layer.forward(x, residual),
         }
     }
 }
@@ -83,71 +206,56 @@ impl HalvingConv {
 /// Crops to tokens: two halving convolutions (`patch_embed`).
 #[derive(Debug)]
 pub(super) struct PatchEmbed {
-    first: HalvingConv,
-    first_norm: Norm,
-    second: HalvingConv,
-    second_norm: Norm,
+    first: Stacked,
+    second: Stacked,
 }
 
 impl PatchEmbed {
     pub(super) fn new(mut scope: Scope, width: usize) -> Result<Self> {
-        Ok(Self {
-            first: HalvingConv::new(scope.pp(0), 3, width / 2)?,
-            first_norm: Norm::new(scope.pp(2), width / 2)?,
-            second: HalvingConv::new(scope.pp(5), width / 2, width)?,
-            second_norm: Norm::new(scope.pp(7), width)?,
-        })
+        let precision = scope.precision();
+        let first = Layer::new(HalvingConv::new(scope.pp(0), 3, width / 2)?);
+        let first = first.then_norm(Norm::new(scope.pp(2), width / 2)?).then_gelu().prepare(precision)?;
+        let second = Layer::new(HalvingConv::new(scope.pp(5), width / 2, width)?);
+        let second = second.then_norm(Norm::new(scope.pp(7), width)?).prepare(precision)?;
+        Ok(Self { first, second })
     }
 
     /// `(B, H, W, 3)` to `(B, H / 4, W / 4, C)`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = ops::gelu(&self.first_norm.forward(&self.first.forward(x)?)?)?;
-        self.second_norm.forward(&self.second.forward(&x)?)
+        self.second.forward(&self.first.forward(x)?)
     }
 }
 
 /// Between stages: half the map, twice the channels (`downsample`).
-#[derive(Debug)]
-pub(super) struct Downsample {
-    conv: HalvingConv,
-    norm: Norm,
-}
-
-impl Downsample {
-    pub(super) fn new(mut scope: Scope, width: usize) -> Result<Self> {
-        Ok(Self { conv: HalvingConv::new(scope.pp(1), width, 2 * width)?, norm: Norm::new(scope.pp(3), 2 * width)? })
-    }
-
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.norm.forward(&self.conv.forward(x)?)
-    }
+pub(super) fn downsample(mut scope: Scope, width: usize) -> Result<Stacked> {
+    let precision = scope.precision();
+    let conv = Layer::new(HalvingConv::new(scope.pp(1), width, 2 * width)?);
+    conv.then_norm(Norm::new(scope.pp(3), 2 * width)?).prepare(precision)
 }
 
 /// `x += SS2D(LN(x)); x += MLP(LN(x))` (`blocks.j`).
 #[derive(Debug)]
 pub(super) struct VssBlock {
-    norm: Norm,
     op: Ss2d,
-    norm2: Norm,
-    fc1: Linear,
-    fc2: Linear,
+    fc1: Stacked,
+    fc2: Stacked,
 }
 
 impl VssBlock {
     pub(super) fn new(mut scope: Scope, width: usize, window: Option<usize>) -> Result<Self> {
-        Ok(Self {
-            norm: Norm::new(scope.pp("norm"), width)?,
-            op: Ss2d::new(scope.pp("op"), width, window)?,
-            norm2: Norm::new(scope.pp("norm2"), width)?,
-            fc1: Linear::new(scope.pp("mlp").pp("fc1"), width, 4 * width)?,
-            fc2: Linear::new(scope.pp("mlp").pp("fc2"), 4 * width, width)?,
-        })
+        let precision = scope.precision();
+        let norm = Norm::new(scope.pp("norm"), width)?;
+        let op = Ss2d::new(scope.pp("op"), width, window, norm)?;
+        let norm2 = Norm::new(scope.pp("norm2"), width)?;
+        let fc1 = Layer::new(Linear::new(scope.pp("mlp").pp("fc1"), width, 4 * width)?);
+        let fc2 = Layer::new(Linear::new(scope.pp("mlp").pp("fc2"), 4 * width, width)?);
+        let fc1 = fc1.after_norm(norm2).then_gelu().prepare(precision)?;
+        Ok(Self { op, fc1, fc2: fc2.prepare(precision)? })
     }
 
     /// `(B, H, W, C)` to the same.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = ops::add(x, &self.op.forward(&self.norm.forward(x)?)?)?;
-        let hidden = ops::gelu(&self.fc1.forward(&self.norm2.forward(&x)?)?)?;
-        ops::add(&x, &self.fc2.forward(&hidden)?)
+        let x = self.op.forward(x)?;
+        self.fc2.onto(&x, &self.fc1.forward(&x)?)
     }
 }

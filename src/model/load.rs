@@ -1,7 +1,7 @@
 //! Weight files to networks.
 
 use super::adapter::{Injection, PromptSize};
-use super::parameters::{Loaded, Scope};
+use super::parameters::{Loaded, Precision, Scope};
 use super::{Adapter, AdapterConfig, Config, QMamba};
 use crate::weights_file::WeightsFile;
 use crate::{Error, Result};
@@ -112,7 +112,7 @@ pub fn fingerprint<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor
 ///
 /// # Errors
 /// Names the tensor that is missing, unknown or mis-shaped; says what to do about a classification head.
-pub fn network(file: WeightsFile, path: &Path) -> Result<(QMamba, Option<Adapter>, Description)> {
+pub fn network(file: WeightsFile, path: &Path, precision: Precision) -> Result<(QMamba, Option<Adapter>, Description)> {
     let wrong = |message: String| Error::Weights { path: path.to_owned(), message };
     let metadata = file.metadata.clone();
     let mut tensors = tensors(file, path)?;
@@ -132,7 +132,7 @@ pub fn network(file: WeightsFile, path: &Path) -> Result<(QMamba, Option<Adapter
     // A head in such a file is the network's.
     let adapter_config =
         AdapterConfig { head: false, ..adapter_config(&description.metadata, &tensors).map_err(wrong)? };
-    let mut source = Loaded { tensors };
+    let mut source = Loaded { tensors, precision };
     let of_file = |e: candle_core::Error| wrong(crate::error::plain(&e));
     let model = QMamba::new(Scope::new(&mut source), &description.config).map_err(of_file)?;
     let adapter = if has_adapter {
@@ -166,7 +166,7 @@ pub fn adapter(file: WeightsFile, path: &Path, description: &Description, force:
             description.fingerprint
         )));
     }
-    let mut source = Loaded { tensors: tensors(file, path)? };
+    let mut source = Loaded { tensors: tensors(file, path)?, ..Loaded::default() };
     let config = adapter_config(&metadata, &source.tensors).map_err(wrong)?;
     if !metadata.contains_key(ADAPTER) {
         // A file with network and adapter serves as an adapter too.

@@ -10,7 +10,7 @@ mod ss2d;
 pub use adapter::{Adapter, AdapterConfig};
 pub use config::{CROP, Config};
 
-use blocks::{Downsample, Linear, Norm, PatchEmbed, VssBlock};
+use blocks::{Linear, Norm, PatchEmbed, Stacked, VssBlock, downsample};
 use candle_core::{Result, Tensor};
 use parameters::Scope;
 
@@ -27,7 +27,7 @@ pub struct QMamba {
 #[derive(Debug)]
 struct Stage {
     blocks: Vec<VssBlock>,
-    downsample: Option<Downsample>,
+    downsample: Option<Stacked>,
 }
 
 /// What the network makes of a batch of crops.
@@ -55,7 +55,7 @@ impl QMamba {
             let window = config.windows.map(|windows| windows[i]);
             let blocks = (0..depth).map(|j| VssBlock::new(scope.pp("blocks").pp(j), width, window));
             let blocks = blocks.collect::<Result<_>>()?;
-            let downsample = if i < 3 { Some(Downsample::new(scope.pp("downsample"), width)?) } else { None };
+            let downsample = if i < 3 { Some(downsample(scope.pp("downsample"), width)?) } else { None };
             stages.push(Stage { blocks, downsample });
         }
         let mut scope = scope.pp("classifier");

@@ -1,6 +1,6 @@
 //! The two-dimensional state-space block: project, convolve, scan in four orders, merge.
 
-use super::blocks::{Linear, Norm};
+use super::blocks::{Layer, Linear, Norm, Stacked};
 use super::config::Config;
 use super::parameters::{Init, Scope};
 use crate::ops::{self, selective_scan::ScanOrders};
@@ -16,16 +16,15 @@ const DIRECTIONS: usize = 4;
 /// Map sizes whose orders a block keeps.
 const KEPT_ORDERS: usize = 4;
 
-/// `op` of a block.
+/// `op` of a block, with the norm before it and the sum after it.
 #[derive(Debug)]
 pub(super) struct Ss2d {
-    in_proj: Linear,
+    in_proj: Stacked,
     conv2d: Tensor,
-    x_proj: Tensor, // (K, R + 2N, D)
+    x_proj: Stacked,
     scan: ScanWeights,
     gate: Option<Gate>,
-    out_norm: Norm,
-    out_proj: Linear,
+    out_proj: Stacked,
     window: Option<NonZeroUsize>,
     /// Orders of the map sizes seen last; a network sees one size for ever, training a few.
     orders: Mutex<Vec<(usize, usize, Arc<ScanOrders>)>>,
@@ -50,9 +49,9 @@ impl ScanWeights {
 }
 
 impl Ss2d {
-    pub(super) fn new(mut scope: Scope, width: usize, window: Option<usize>) -> Result<Self> {
-        let (d, r) = (2 * width, Config::rank(width));
-        let in_proj = Linear::without_bias(scope.pp("in_proj"), width, d)?;
+    pub(super) fn new(mut scope: Scope, width: usize, window: Option<usize>, norm: Norm) -> Result<Self> {
+        let (d, r, precision) = (2 * width, Config::rank(width), scope.precision());
+        let in_proj = Layer::new(Linear::without_bias(scope.pp("in_proj"), width, d)?).after_norm(norm);
         let conv2d = scope.pp("conv2d").get("weight", &[d, 1, 3, 3], Init::Uniform(1.0 / 3.0))?;
         let x_init = Init::Uniform(1.0 / (d as f64).sqrt());
         let x_proj = scope.get("x_proj_weight", &[DIRECTIONS, r + 2 * STATE, d], x_init)?;
@@ -65,14 +64,16 @@ impl Ss2d {
         };
         let scan = if scope.trainable() { scan } else { ScanWeights::Packed(scan.packed()?) };
         let gate = if window.is_some() { Some(Gate::new(scope.pp("attn"), d)?) } else { None };
+        let out_norm = Norm::new(scope.pp("out_norm"), d)?;
+        let out_proj = Layer::new(Linear::without_bias(scope.pp("out_proj"), d, width)?).after_norm(out_norm);
         Ok(Self {
-            in_proj,
+            in_proj: in_proj.prepare(precision)?,
             conv2d,
-            x_proj,
+            // One matrix (K (R + 2N), D) for all directions.
+            x_proj: Layer::new(Linear::of(x_proj.flatten(0, 1)?)).prepare(precision)?,
             scan,
             gate,
-            out_norm: Norm::new(scope.pp("out_norm"), d)?,
-            out_proj: Linear::without_bias(scope.pp("out_proj"), d, width)?,
+            out_proj: out_proj.prepare(precision)?,
             window: window.and_then(NonZeroUsize::new),
             orders: Mutex::default(),
         })
@@ -90,21 +91,21 @@ impl Ss2d {
     }
 
     /// `(B, H, W, C)` to the same.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, height, width, _) = x.dims4()?;
-        let x = ops::depthwise_conv3x3(&self.in_proj.forward(x)?, &self.conv2d, true)?; // (B, H, W, D)
+    pub(super) fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
+        let (b, height, width, c) = tokens.dims4()?;
+        let x = ops::depthwise_conv3x3(&self.in_proj.forward(tokens)?, &self.conv2d, true)?; // (B, H, W, D)
         let (l, d) = (height * width, x.dim(3)?);
         let x = x.reshape((b, l, d))?;
         // A token's projections do not depend on the order it is read in: one product for all directions, in pixel order.
-        let projections = ops::linear(&x, &self.x_proj.flatten(0, 1)?, None)?; // (B, L, K (R + 2N))
+        let projections = self.x_proj.forward(&x)?; // (B, L, K (R + 2N))
         let orders = self.orders(height, width);
         let y = ops::selective_scan(&x, &projections, &self.scan.packed()?, &orders, STATE, self.gate.is_none())?;
         let y = match &self.gate {
             None => y,
             Some(gate) => ops::gated_merge(&y, &gate.forward(&y)?)?,
         };
-        let y = self.out_proj.forward(&self.out_norm.forward(&y)?)?; // (B, L, C)
-        y.reshape((b, height, width, ()))
+        let y = self.out_proj.onto(&tokens.reshape((b, l, c))?, &y)?; // (B, L, C)
+        y.reshape((b, height, width, c))
     }
 }
 

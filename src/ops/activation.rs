@@ -23,7 +23,7 @@ enum Activation {
 }
 
 #[inline(always)]
-fn gelu_value(x: f32) -> f32 {
+pub(super) fn gelu_value(x: f32) -> f32 {
     let half = 0.5 * x;
     half.mul_add(erf(x * std::f32::consts::FRAC_1_SQRT_2), half)
 }

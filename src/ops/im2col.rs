@@ -23,23 +23,50 @@ struct Im2Col {
 }
 
 /// Sizes and the map from an output row to its input rows, shared by both directions.
-struct Geometry {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Geometry {
     height: usize,
     width: usize,
     channels: usize,
-    out_height: usize,
-    out_width: usize,
+    pub(super) out_height: usize,
+    pub(super) out_width: usize,
     stride: usize,
 }
 
 impl Geometry {
-    fn new(dims: &[usize], stride: usize) -> Result<Self> {
+    pub(super) fn new(dims: &[usize], stride: usize) -> Result<Self> {
         let &[_, height, width, channels] = dims else { bail!("conv3x3: x must be (B, H, W, C), got {dims:?}") };
         if height * width * channels == 0 || stride == 0 {
             bail!("conv3x3: nothing to do for x {dims:?}, stride {stride}");
         }
         let (out_height, out_width) = ((height - 1) / stride + 1, (width - 1) / stride + 1);
         Ok(Self { height, width, channels, out_height, out_width, stride })
+    }
+
+    /// Fills `patch` `(9, C)` with the neighbourhood of output `pixel` of a batch; zeros outside the image.
+    #[inline(always)]
+    pub(super) fn gather(&self, x: &[f32], pixel: usize, patch: &mut [f32]) {
+        let c = self.channels;
+        let (image, pixel) = (pixel / (self.out_height * self.out_width), pixel % (self.out_height * self.out_width));
+        let (top, left) = (pixel / self.out_width * self.stride, pixel % self.out_width * self.stride);
+        let x = &x[image * self.height * self.width * c..][..self.height * self.width * c];
+        for (dy, row) in patch.chunks_exact_mut(3 * c).enumerate() {
+            let Some(y) = (top + dy).checked_sub(1).filter(|&y| y < self.height) else {
+                row.fill(0.0);
+                continue;
+            };
+            let x = &x[y * self.width * c..][..self.width * c];
+            if left > 0 && left + 1 < self.width {
+                row.copy_from_slice(&x[(left - 1) * c..(left + 2) * c]);
+                continue;
+            }
+            for (dx, tap) in row.chunks_exact_mut(c).enumerate() {
+                match (left + dx).checked_sub(1).filter(|&x| x < self.width) {
+                    Some(column) => tap.copy_from_slice(&x[column * c..(column + 1) * c]),
+                    None => tap.fill(0.0),
+                }
+            }
+        }
     }
 
     /// Calls `visit(patch offset, image offset)` for each tap of output row `y` that lies inside the image; both offsets

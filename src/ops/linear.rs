@@ -93,7 +93,7 @@ fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outpu
                 for (y, w) in y.iter_mut().zip(weight.chunks_exact(inputs)) {
                     *y += dispatch(
                         #[inline(always)]
-                        || sum_by(inputs, |i| x[i] * w[i]),
+                        || sum_by([x, w], |[x, w]| x * w),
                     );
                 }
             }

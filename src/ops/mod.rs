@@ -23,6 +23,7 @@ pub(crate) mod linear;
 mod modulate;
 mod norm;
 mod pool;
+pub(crate) mod quantized;
 pub mod selective_scan;
 pub(crate) mod simd;
 pub mod timing;

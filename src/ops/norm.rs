@@ -22,9 +22,18 @@ struct LayerNorm;
 #[inline(always)]
 fn moments(x: &[f32]) -> (f32, f32) {
     let n = x.len() as f32;
-    let mean = sum_by(x.len(), |i| x[i]) / n;
-    let variance = sum_by(x.len(), |i| (x[i] - mean) * (x[i] - mean)) / n;
+    let mean = sum_by([x], |[x]| x) / n;
+    let variance = sum_by([x], |[x]| (x - mean) * (x - mean)) / n;
     (mean, 1.0 / (variance + EPSILON).sqrt())
+}
+
+/// One row.
+#[inline(always)]
+pub(super) fn normalise(x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
+    let (mean, scale) = moments(x);
+    for (((y, x), weight), bias) in y.iter_mut().zip(x).zip(weight).zip(bias) {
+        *y = ((x - mean) * scale).mul_add(*weight, *bias);
+    }
 }
 
 fn forward(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
@@ -35,10 +44,7 @@ fn forward(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
             #[inline(always)]
             || {
                 for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-                    let (mean, scale) = moments(x);
-                    for i in 0..c {
-                        y[i] = ((x[i] - mean) * scale).mul_add(weight[i], bias[i]);
-                    }
+                    normalise(x, weight, bias, y);
                 }
             },
         );
@@ -61,8 +67,8 @@ fn backward(x: &[f32], weight: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f3
                 || {
                     for ((gx, x), g) in gx.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(g.chunks_exact(c)) {
                         let (mean, scale) = moments(x);
-                        let a = sum_by(c, |i| g[i] * weight[i]) / c as f32;
-                        let b = sum_by(c, |i| g[i] * weight[i] * ((x[i] - mean) * scale)) / c as f32;
+                        let a = sum_by([g, weight], |[g, w]| g * w) / c as f32;
+                        let b = sum_by([g, weight, x], |[g, w, x]| g * w * ((x - mean) * scale)) / c as f32;
                         for i in 0..c {
                             let normal = (x[i] - mean) * scale;
                             gx[i] = scale * (g[i] * weight[i] - a - normal * b);

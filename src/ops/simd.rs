@@ -9,18 +9,100 @@ use std::sync::OnceLock;
 /// Floats in one vector of the widest instruction set.
 pub(crate) const LANES: usize = 16;
 
-/// Runs `f` compiled for the best instruction set that the CPU has. Everything that `f` calls must be `#[inline(always)]`.
+/// Sets of instructions that operations are compiled for. All give the same results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// What every CPU of the target has; NEON on aarch64.
+    Portable,
+    /// AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 with VNNI: Ice Lake, Zen 4 and later.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// Environment variable that forces a level, for tests and comparisons.
+    pub(crate) const VARIABLE: &str = "QMAMBAIQA_CPU";
+
+    /// Those that this CPU has, the best one last.
+    pub(crate) fn available() -> Vec<Self> {
+        let mut levels = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let vnni = is_x86_feature_detected!("avx512vnni");
+            match pulp::Arch::new() {
+                pulp::Arch::V4(_) if vnni => levels.extend([Self::Avx2, Self::Avx512]),
+                pulp::Arch::V4(_) | pulp::Arch::V3(_) => levels.push(Self::Avx2),
+                _ => (),
+            }
+        }
+        levels
+    }
+
+    /// The level in use: the best, or what [`Level::VARIABLE`] says where this CPU has it.
+    #[inline]
+    pub(crate) fn current() -> Self {
+        Self::chosen().0
+    }
+
+    /// Refuses a forced level that there is not.
+    pub(crate) fn check() -> Result<(), String> {
+        let name = |level: &Self| format!("{level:?}").to_lowercase();
+        match std::env::var(Self::VARIABLE) {
+            Ok(forced) if !Self::available().iter().any(|level| name(level) == forced) => {
+                let names: Vec<String> = Self::available().iter().map(name).collect();
+                Err(format!("{}={forced}: this CPU has {}", Self::VARIABLE, names.join(", ")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn chosen() -> (Self, pulp::Arch) {
+        static CHOSEN: OnceLock<(Level, pulp::Arch)> = OnceLock::new();
+        *CHOSEN.get_or_init(|| {
+            let forced = std::env::var(Self::VARIABLE).unwrap_or_default();
+            let levels = Self::available();
+            let best = levels.last().copied().unwrap_or(Self::Portable);
+            let level = levels.into_iter().find(|l| format!("{l:?}").to_lowercase() == forced).unwrap_or(best);
+            (level, level.arch())
+        })
+    }
+
+    fn arch(self) -> pulp::Arch {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Portable => pulp::Arch::Scalar,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => pulp::x86::V3::try_new().map_or(pulp::Arch::Scalar, pulp::Arch::V3),
+            _ => pulp::Arch::new(),
+        }
+    }
+}
+
+/// Runs `f` compiled for the [level](Level::current) in use. Everything that `f` calls must be `#[inline(always)]`.
 #[inline(always)]
 pub(crate) fn dispatch<T>(f: impl FnOnce() -> T) -> T {
-    static ARCH: OnceLock<pulp::Arch> = OnceLock::new();
-    ARCH.get_or_init(pulp::Arch::new).dispatch(f)
+    Level::chosen().1.dispatch(f)
 }
 
 /// exp(x), relative error under 2e-7; saturates where `f32` would overflow or become subnormal. NaN stays NaN.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
+    exp_within(x.clamp(-87.0, 88.0))
+}
+
+/// The same for `x` of at most 0.
+#[inline(always)]
+pub(crate) fn exp_negative(x: f32) -> f32 {
+    exp_within(if x < -87.0 { -87.0 } else { x }) // NaN passes, where f32::max would drop it
+}
+
+/// The same for `x` from -87 to 88.
+#[inline(always)]
+fn exp_within(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the rounded integer in the low mantissa bits
-    let x = x.clamp(-87.0, 88.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = n.mul_add(-0.693_359_4, x);
@@ -43,19 +125,18 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
 /// ln(1 + exp(x)), relative error under 1e-6 over the whole range.
 #[inline(always)]
 pub(crate) fn softplus(x: f32) -> f32 {
-    // max(x, 0) + log1p(z) with z = exp(-|x|) in (0, 1], and log1p(z) = 2 artanh(z / (2 + z)), argument at most 1/3.
-    let z = exp(-x.abs());
-    let s = z / (2.0 + z);
-    let q = s * s;
-    let p = q.mul_add(1.0 / 15.0, 1.0 / 13.0);
-    let p = p.mul_add(q, 1.0 / 11.0);
-    let p = p.mul_add(q, 1.0 / 9.0);
-    let p = p.mul_add(q, 1.0 / 7.0);
-    let p = p.mul_add(q, 1.0 / 5.0);
-    let p = p.mul_add(q, 1.0 / 3.0);
-    let p = p.mul_add(q, 1.0);
+    // max(x, 0) + log1p(z) with z = exp(-|x|) in (0, 1]: log1p(z) / z by a minimax polynomial, relative error 3e-8.
+    let z = exp_negative(-x.abs());
+    let p = z.mul_add(5.232_686_6e-3, -2.950_520_8e-2);
+    let p = p.mul_add(z, 7.822_59e-2);
+    let p = p.mul_add(z, -0.136_632_41);
+    let p = p.mul_add(z, 0.191_060_05);
+    let p = p.mul_add(z, -0.248_429_82);
+    let p = p.mul_add(z, 0.333_190_98);
+    let p = p.mul_add(z, -0.499_994_93);
+    let p = p.mul_add(z, 0.999_999_94);
     let positive = if x < 0.0 { 0.0 } else { x }; // NaN passes, where f32::max would drop it
-    (2.0 * s).mul_add(p, positive)
+    z.mul_add(p, positive)
 }
 
 /// The error function, absolute error under 5e-7: a rational approximation on [-4, 4], beyond which `f32` rounds to 1.
@@ -76,18 +157,20 @@ pub(crate) fn erf(x: f32) -> f32 {
     p / d
 }
 
-/// Sum in a fixed order that vectorises: lane by lane, then the lanes.
+/// Sum of `value` over the elements of equally long slices, in a fixed order that vectorises: lane by lane, then the lanes.
 #[inline(always)]
-pub(crate) fn sum_by(n: usize, value: impl Fn(usize) -> f32) -> f32 {
+pub(crate) fn sum_by<const N: usize>(slices: [&[f32]; N], value: impl Fn([f32; N]) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
-    let whole = n - n % LANES;
-    for start in (0..whole).step_by(LANES) {
+    // Whole arrays: an index into a slice would be checked, and then nothing becomes a vector.
+    let chunks = slices.map(|slice| slice.as_chunks::<LANES>());
+    for i in 0..chunks[0].0.len() {
+        let chunk = chunks.map(|(whole, _)| whole[i]);
         for lane in 0..LANES {
-            lanes[lane] += value(start + lane);
+            lanes[lane] += value(chunk.map(|c| c[lane]));
         }
     }
-    for i in whole..n {
-        lanes[i - whole] += value(i);
+    for (lane, sum) in lanes.iter_mut().enumerate().take(chunks[0].1.len()) {
+        *sum += value(chunks.map(|(_, rest)| rest[lane]));
     }
     sum_lanes(lanes)
 }

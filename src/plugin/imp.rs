@@ -91,6 +91,11 @@ impl ObjectImpl for QMambaIqa {
                     settings.options.threads = threads as usize;
                 }
             }
+            "precision" => {
+                if let Ok(precision) = value.get::<super::Precision>() {
+                    settings.options.precision = precision.into();
+                }
+            }
             "crops" => set(&mut settings.crops, value),
             "sampling" => set(&mut settings.sampling, value),
             "seed" => set(&mut settings.seed, value),
@@ -127,6 +132,7 @@ impl ObjectImpl for QMambaIqa {
             "alarm-error" => settings.alarm_error.to_value(),
             "device" => settings.options.device.to_value(),
             "threads" => (settings.options.threads as u32).to_value(),
+            "precision" => super::Precision::from(settings.options.precision).to_value(),
             "post-messages" => settings.post_messages.to_value(),
             "window" => settings.window.to_value(),
             "last-score" => {

@@ -46,6 +46,38 @@ impl From<Sampling> for crate::crops::Sampling {
     }
 }
 
+/// What matrix products are computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[repr(i32)]
+#[enum_type(name = "GstQMambaIqaPrecision")]
+pub enum Precision {
+    /// 16-bit integers with a scale for each few values.
+    #[default]
+    #[enum_value(name = "16-bit integers", nick = "standard")]
+    Standard = 0,
+    /// 32-bit floats.
+    #[enum_value(name = "32-bit floats, slower", nick = "exact")]
+    Exact = 1,
+}
+
+impl From<Precision> for crate::model::parameters::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Standard => Self::Standard,
+            Precision::Exact => Self::Exact,
+        }
+    }
+}
+
+impl From<crate::model::parameters::Precision> for Precision {
+    fn from(precision: crate::model::parameters::Precision) -> Self {
+        match precision {
+            crate::model::parameters::Precision::Standard => Self::Standard,
+            crate::model::parameters::Precision::Exact => Self::Exact,
+        }
+    }
+}
+
 glib::wrapper! {
     /// The element.
     pub struct QMambaIqa(ObjectSubclass<imp::QMambaIqa>)

@@ -1,6 +1,6 @@
 //! The element's properties: what the user sets, and what can be read.
 
-use super::Sampling;
+use super::{Precision, Sampling};
 use crate::crops::MAX_CROPS;
 use crate::scorer::Options;
 use gstreamer as gst;
@@ -158,6 +158,11 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .nick("Device")
             .blurb("Where to compute: auto, cpu or cuda:N")
             .default_value(Some(defaults.options.device.as_str()))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("precision", Precision::default())
+            .nick("Precision")
+            .blurb("Arithmetic of matrix products")
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt::builder("threads")

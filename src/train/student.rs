@@ -4,7 +4,7 @@ use super::checkpoint::Position;
 use super::optimizer::State;
 use super::settings::Settings;
 use crate::model::load::{self, ADAPTER, BACKBONE, Description};
-use crate::model::parameters::{Loaded, Scope, Trainable};
+use crate::model::parameters::{Loaded, Precision, Scope, Trainable};
 use crate::model::{Adapter, AdapterConfig, Config, Output, QMamba};
 use crate::weights_file::{self, WriteDtype};
 use crate::{Error, Result, embedded};
@@ -60,7 +60,7 @@ impl Student {
             return Err(Error::Input("tuning needs a network to tune (--model)".into()));
         };
         let path = Path::new(start);
-        let (model, own, description) = load::network(embedded::read_model(start)?, path)?;
+        let (model, own, description) = load::network(embedded::read_model(start)?, path, Precision::Exact)?;
         if own.is_some() {
             return Err(Error::Input(format!("{start}: has an adapter already; tune the network without it")));
         }
@@ -97,7 +97,7 @@ impl Student {
         let tensors = state.slots.iter().map(|slot| {
             Ok((slot.name.clone(), Tensor::from_slice(&slot.average, slot.variable.shape(), &Device::Cpu)?))
         });
-        let mut source = Loaded { tensors: tensors.collect::<Result<_>>()? };
+        let mut source = Loaded { tensors: tensors.collect::<Result<_>>()?, ..Loaded::default() };
         let (model, adapter) = match &self.adapter {
             None => (Arc::new(QMamba::new(Scope::new(&mut source), self.config())?), None),
             Some(adapter) => {

@@ -34,6 +34,9 @@ pub struct ScorerArgs {
     /// Device that scores: auto, cpu, cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// Arithmetic of matrix products: standard (16-bit integers), exact (32-bit floats; slower)
+    #[arg(long, default_value = "standard")]
+    pub precision: String,
     /// Threads (0: one for each core); scores do not depend on it
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -53,6 +56,7 @@ impl ScorerArgs {
             style_prompt: self.style_prompt.clone(),
             force_style_prompt: self.force_style_prompt,
             device: self.device.clone(),
+            precision: self.precision.parse()?,
             threads: self.threads,
         })
     }

@@ -4,6 +4,7 @@ use crate::common::line;
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use qmambaiqa::model::load;
+use qmambaiqa::model::parameters::Precision;
 use qmambaiqa::weights_file::{self, WriteDtype};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ pub fn run(args: &Args) -> Result<bool> {
     if output.exists() && !args.force {
         bail!("{}: exists; --force replaces it", output.display());
     }
-    let (_, _, about) = load::network(read(args)?, input)?;
+    let (_, _, about) = load::network(read(args)?, input, Precision::Exact)?;
     let mut tensors = BTreeMap::new();
     for (name, tensor) in load::tensors(read(args)?, input)? {
         let values = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>());

@@ -4,7 +4,7 @@ use crate::common::{Format, line};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use qmambaiqa::embedded::{self, DEFAULT_MODEL};
-use qmambaiqa::model::parameters::{Scope, Shapes};
+use qmambaiqa::model::parameters::{Precision, Scope, Shapes};
 use qmambaiqa::model::{Adapter, AdapterConfig, Config, QMamba, load};
 use qmambaiqa::weights_file::WeightsFile;
 use serde::Serialize;
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<bool> {
     let (model, config, range, metadata, weights, fingerprint) = match bare {
         Some(config) => (Some(name.to_owned()), config, None, BTreeMap::new(), None, None),
         None => {
-            let (_, _, about) = load::network(embedded::read_model(name)?, Path::new(name))?;
+            let (_, _, about) = load::network(embedded::read_model(name)?, Path::new(name), Precision::Exact)?;
             let weights = if name == DEFAULT_MODEL { "embedded" } else { name };
             let fingerprint = Some(about.fingerprint);
             (about.name, about.config, about.range, about.metadata, Some(weights.to_owned()), fingerprint)

@@ -5,6 +5,7 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
 use qmambaiqa::embedded;
 use qmambaiqa::model::adapter::{AdapterConfig, Injection, PromptSize};
+use qmambaiqa::model::parameters::Precision;
 use std::path::Path;
 
 /// Tune a trained network to other content, most often by an adapter beside it; a killed run goes on when called again.
@@ -70,7 +71,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     // The network's own name, which `full` trains on.
     let path = Path::new(&args.model);
-    let (_, _, about) = qmambaiqa::model::load::network(embedded::read_model(&args.model)?, path)?;
+    let (_, _, about) = qmambaiqa::model::load::network(embedded::read_model(&args.model)?, path, Precision::Exact)?;
     let name = about.config.name().unwrap_or(embedded::DEFAULT_MODEL).to_owned();
     args.training.run(name, Some(args.model), tuning)
 }

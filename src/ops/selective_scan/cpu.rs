@@ -1,15 +1,16 @@
 //! The selective scan for state size 1 on the CPU, vectorised over channels.
 //!
-//! One task owns [`WIDTH`] channels of one image in all directions: it copies their columns into a dense `(L, WIDTH)` block
-//! that stays in cache, scans it by every order with the state in registers, and computes the step sizes as it goes, so
-//! that no `(L, K, D)` tensor is ever written.
+//! One task owns [`WIDTH`] channels of one image in all directions: it scans them by every order into a dense `(L, WIDTH)` block
+//! that stays in cache, and computes the step sizes as it goes, so that no `(L, K, D)` tensor is ever written.
 
 use super::{Gradients, ScanOrders, Sizes};
-use crate::ops::simd::{LANES, dispatch, exp, sigmoid, softplus, sum_lanes};
+use crate::ops::simd::{LANES, dispatch, exp_negative, sigmoid, softplus, sum_lanes};
 use rayon::prelude::*;
 
 /// Channels of one task: two vectors, so that what is done once a step is shared by more channels.
 const WIDTH: usize = 2 * LANES;
+/// Steps whose sizes and decays are computed before the state goes through them; the blocks of both fit the nearest cache.
+const STEPS: usize = 16;
 /// Rows that one task copies where blocks are put together.
 const ROWS: usize = 512;
 
@@ -21,8 +22,6 @@ struct Direction {
     bias: Block,
     a: Block,
     skip: Block,
-    /// What the state keeps over a padding slot, exp(softplus(bias) A).
-    padding_decay: Block,
 }
 
 /// The operands, and which part of them a task works on.
@@ -56,18 +55,21 @@ impl<'a> Task<'a> {
         WIDTH.min(self.sizes.channels - self.first_channel)
     }
 
-    /// The task's columns of `count` rows of a `(..., D)` tensor, from row `first`.
+    /// The task's columns of one row of a `(..., D)` tensor.
+    #[inline(always)]
+    fn block(&self, values: &[f32], row: usize) -> Block {
+        let values = &values[row * self.sizes.channels + self.first_channel..][..self.width()];
+        Block::try_from(values).unwrap_or_else(|_| {
+            let mut block = [0f32; WIDTH];
+            block[..values.len()].copy_from_slice(values);
+            block
+        })
+    }
+
+    /// The task's columns of `count` rows, from row `first`.
     #[inline(always)]
     fn columns(&self, values: &[f32], first: usize, count: usize) -> Vec<Block> {
-        let width = self.width();
-        (first..first + count)
-            .map(|row| {
-                let mut block = [0f32; WIDTH];
-                let from = row * self.sizes.channels + self.first_channel;
-                block[..width].copy_from_slice(&values[from..from + width]);
-                block
-            })
-            .collect()
+        (first..first + count).map(|row| self.block(values, row)).collect()
     }
 
     #[inline(always)] // its exponentials want the vector instructions of the caller
@@ -76,8 +78,7 @@ impl<'a> Task<'a> {
         let rows = self.columns(self.parameters, k * self.sizes.parameters(), self.sizes.parameters());
         let (weight, bias, skip) = (rows[..rank].to_vec(), rows[rank], rows[rank + 2]);
         let a = rows[rank + 1].map(|log| -log.exp());
-        let padding_decay = std::array::from_fn(|i| exp(softplus(bias[i]) * a[i]));
-        Direction { weight, bias, a, skip, padding_decay }
+        Direction { weight, bias, a, skip }
     }
 
     /// `dt (R), B, C` of one token in one direction.
@@ -91,28 +92,40 @@ impl<'a> Task<'a> {
     #[inline(always)]
     fn forward(&self) -> Vec<Block> {
         let Sizes { tokens, directions, rank, merge, .. } = self.sizes;
-        let x = self.columns(self.x, self.batch * tokens, tokens);
         let mut y = vec![[0f32; WIDTH]; if merge { tokens } else { directions * tokens }];
         for k in 0..directions {
             let direction = self.direction(k);
             let y = if merge { &mut y[..] } else { &mut y[k * tokens..][..tokens] };
             let mut h = [0f32; WIDTH];
-            for &entry in &self.orders.tables()[k] {
-                if entry == ScanOrders::PADDING {
-                    for i in 0..WIDTH {
-                        h[i] *= direction.padding_decay[i];
-                    }
-                    continue;
+            for entries in self.orders.tables()[k].chunks(STEPS) {
+                // First what does not depend on the state, each in a pass of its own: so short, many steps are under way
+                // at once in the processor, and none waits for the one before.
+                let (mut delta, mut decay) = ([[0f32; WIDTH]; STEPS], [[0f32; WIDTH]; STEPS]);
+                let (delta, decay) = (&mut delta[..entries.len()], &mut decay[..entries.len()]);
+                for (dt, &entry) in delta.iter_mut().zip(entries) {
+                    let padding = entry == ScanOrders::PADDING;
+                    *dt =
+                        if padding { direction.bias } else { step_size(self.projected(entry as usize, k), &direction) };
                 }
-                let token = entry as usize;
-                let projected = self.projected(token, k);
-                let dt = step_size(projected, &direction);
-                let (b, c) = (projected[rank], projected[rank + 1]);
-                let (x, y) = (&x[token], &mut y[token]);
-                for i in 0..WIDTH {
-                    let delta = softplus(dt[i]);
-                    h[i] = exp(delta * direction.a[i]).mul_add(h[i], delta * b * x[i]);
-                    y[i] += c.mul_add(h[i], direction.skip[i] * x[i]);
+                delta.as_flattened_mut().iter_mut().for_each(|dt| *dt = softplus(*dt));
+                for (decay, delta) in decay.iter_mut().zip(&*delta) {
+                    for i in 0..WIDTH {
+                        decay[i] = exp_negative(delta[i] * direction.a[i]);
+                    }
+                }
+                for ((delta, decay), &entry) in delta.iter().zip(&*decay).zip(entries) {
+                    if entry == ScanOrders::PADDING {
+                        h.iter_mut().zip(decay).for_each(|(h, decay)| *h *= decay);
+                        continue;
+                    }
+                    let token = entry as usize;
+                    let projected = self.projected(token, k);
+                    let (b, c) = (projected[rank], projected[rank + 1]);
+                    let (x, y) = (self.block(self.x, self.batch * tokens + token), &mut y[token]);
+                    for i in 0..WIDTH {
+                        h[i] = decay[i].mul_add(h[i], delta[i] * b * x[i]);
+                        y[i] += c.mul_add(h[i], direction.skip[i] * x[i]);
+                    }
                 }
             }
         }
@@ -203,7 +216,7 @@ impl<'a> Task<'a> {
             let x = &x[token];
             for i in 0..WIDTH {
                 let delta = softplus(dt[i]);
-                let decay = exp(delta * direction.a[i]);
+                let decay = exp_negative(delta * direction.a[i]);
                 h[i] = decay.mul_add(h[i], delta * b * x[i]);
                 step.delta[i] = delta;
                 step.decay[i] = decay;

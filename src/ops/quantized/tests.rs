@@ -1,0 +1,119 @@
+//! The fused layers against the operations that they stand for.
+
+use super::*;
+use crate::ops::check::{Fill, Noise, difference, values};
+use crate::ops::{add, conv3x3, conv3x3_matrix, gelu, layer_norm, linear};
+
+/// Errors of single products are near 1e-4 of a sum's size; the largest of some thousand is some times that.
+const TOLERANCE: f64 = 2e-3;
+
+struct Case {
+    weight: Tensor,
+    bias: Tensor,
+    before: (Tensor, Tensor),
+    after: (Tensor, Tensor),
+}
+
+fn norm((weight, bias): &(Tensor, Tensor)) -> Norm {
+    Norm::new(weight, bias).unwrap()
+}
+
+#[test]
+fn layers_agree_with_their_parts() {
+    let mut worst = 0f64;
+    for (rows, inputs, outputs) in [(1, 1, 1), (5, 31, 33), (6, 32, 32), (49, 64, 65), (97, 200, 24), (300, 96, 192)] {
+        let mut noise = Noise(rows as u64);
+        let mut tensor = |shape: &[usize]| noise.tensor(shape, Fill::Noise);
+        let case = Case {
+            weight: tensor(&[outputs, inputs]),
+            bias: tensor(&[outputs]),
+            before: (tensor(&[inputs]), tensor(&[inputs])),
+            after: (tensor(&[outputs]), tensor(&[outputs])),
+        };
+        let (x, residual) = (tensor(&[1, rows, inputs]), tensor(&[1, rows, outputs]));
+        for choice in 0..16 {
+            let has = |bit: usize| choice >> bit & 1 == 1;
+            let input = if has(0) { Input::Normalised(norm(&case.before)) } else { Input::Plain };
+            let mut layer = Quantized::new(&case.weight, Some(&case.bias), input).unwrap();
+            let mut y = if has(0) { layer_norm(&x, &case.before.0, &case.before.1).unwrap() } else { x.clone() };
+            y = linear(&y, &case.weight, Some(&case.bias)).unwrap();
+            // A norm of one value is its bias, and of few values a division by what may be noise.
+            if has(1) && outputs > 1 {
+                layer = layer.with_norm(norm(&case.after)).unwrap();
+                y = layer_norm(&y, &case.after.0, &case.after.1).unwrap();
+            }
+            if has(2) {
+                (layer, y) = (layer.with_gelu(), gelu(&y).unwrap());
+            }
+            let residual = has(3).then_some(&residual);
+            if let Some(residual) = residual {
+                y = add(residual, &y).unwrap();
+            }
+            let got = Arc::new(layer).forward(&x, residual).unwrap();
+            let error = difference(&values(&got), &values(&y));
+            worst = worst.max(error);
+            assert!(error < TOLERANCE, "{rows} x {inputs} -> {outputs}, choice {choice:04b}: {error:.1e}");
+        }
+    }
+    println!("worst difference of a fused layer: {worst:.1e}");
+}
+
+#[test]
+fn convolutions_agree_with_their_parts() {
+    for (height, width, channels, outputs, stride) in
+        [(1, 1, 1, 1, 2), (7, 5, 3, 16, 2), (8, 8, 16, 40, 2), (3, 9, 5, 7, 1)]
+    {
+        let mut noise = Noise(height as u64 + 1);
+        let weight = noise.tensor(&[outputs, channels, 3, 3], Fill::Noise);
+        let (bias, x) =
+            (noise.tensor(&[outputs], Fill::Noise), noise.tensor(&[2, height, width, channels], Fill::Noise));
+        let matrix = conv3x3_matrix(&weight).unwrap().contiguous().unwrap();
+        let expected = conv3x3(&x, &matrix, &bias, stride).unwrap();
+        let layer = Arc::new(Quantized::new(&matrix, Some(&bias), Input::Patches(stride)).unwrap());
+        let got = layer.forward(&x, None).unwrap();
+        assert_eq!(got.dims(), expected.dims());
+        let error = difference(&values(&got), &values(&expected));
+        assert!(error < TOLERANCE, "{height} x {width}: {error:.1e}");
+    }
+}
+
+/// A row's result does not depend on those beside it, nor on the threads.
+#[test]
+fn rows_and_threads_change_no_bit() {
+    let mut noise = Noise(3);
+    let weight = noise.tensor(&[70, 100], Fill::Noise);
+    let layer = Arc::new(Quantized::new(&weight, None, Input::Plain).unwrap());
+    let x = noise.tensor(&[101, 100], Fill::Wild);
+    let bits = |y: &Tensor| values(y).into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    let all = bits(&layer.forward(&x, None).unwrap());
+    for threads in [1, 2, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert!(pool.install(|| bits(&layer.forward(&x, None).unwrap())) == all, "{threads} threads");
+    }
+    for row in [0, 1, 50, 100] {
+        let one = layer.forward(&x.narrow(0, row, 1).unwrap().contiguous().unwrap(), None).unwrap();
+        assert!(bits(&one) == all[row * 70..][..70], "row {row}");
+    }
+}
+
+#[test]
+fn wrong_shapes_are_errors_and_what_is_not_finite_shows() {
+    let mut noise = Noise(4);
+    let mut tensor = |shape: &[usize]| noise.tensor(shape, Fill::Noise);
+    let (weight, other) = (tensor(&[8, 16]), tensor(&[9]));
+    assert!(Quantized::new(&weight, Some(&other), Input::Plain).is_err());
+    assert!(Quantized::new(&weight, None, Input::Patches(2)).is_err());
+    assert!(Quantized::new(&weight, None, Input::Normalised(Norm::new(&other, &other).unwrap())).is_err());
+    let layer = Quantized::new(&weight, None, Input::Plain).unwrap();
+    assert!(
+        Quantized::new(&weight, None, Input::Plain).unwrap().with_norm(Norm::new(&other, &other).unwrap()).is_err()
+    );
+    let layer = Arc::new(layer);
+    assert!(layer.forward(&tensor(&[3, 15]), None).is_err());
+    assert!(layer.forward(&tensor(&[3, 16]), Some(&tensor(&[3, 9]))).is_err());
+    let mut row = vec![1f32; 32];
+    row[20] = f32::NAN;
+    let y = layer.forward(&Tensor::from_vec(row, (2, 16), &candle_core::Device::Cpu).unwrap(), None).unwrap();
+    let y = values(&y);
+    assert!(y[..8].iter().all(|v| v.is_finite()) && y[8..].iter().all(|v| v.is_nan()));
+}

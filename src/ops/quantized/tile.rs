@@ -1,0 +1,192 @@
+//! The innermost product: a few rows times a panel of columns, in 16-bit integers.
+//!
+//! Every kernel gives the same bits: sums within a block are exact, and blocks are added in order by fused multiply-adds.
+
+use crate::ops::simd::Level;
+
+/// Rows of a tile.
+pub(super) const ROWS: usize = 6;
+/// Columns of a panel.
+pub(super) const COLUMNS: usize = 32;
+/// Inner values that share a scale; sums over so many fit 32 bits (see [`super::pack`]).
+pub(super) const BLOCK: usize = 64;
+
+/// Sums of one tile.
+pub(super) type Tile = [[f32; COLUMNS]; ROWS];
+
+/// Operands of one tile, `P` being pairs of inner values and `S` blocks of them.
+#[derive(Clone, Copy)]
+pub(super) struct Operands<'a> {
+    /// `(ROWS, 2 P)`
+    pub x: &'a [i16],
+    /// `(ROWS, S)`
+    pub scales: &'a [f32],
+    /// `(P, COLUMNS, 2)`
+    pub panel: &'a [i16],
+}
+
+/// `tile[r][c] = sum_s scales[r, s] (sum_{k in s} x[r, k] panel[k, c])`
+#[inline]
+pub(super) fn multiply(level: Level, operands: Operands, tile: &mut Tile) {
+    let pairs = operands.panel.len() / (2 * COLUMNS);
+    let blocks = (2 * pairs).div_ceil(BLOCK);
+    assert!(operands.panel.len() == 2 * COLUMNS * pairs && pairs > 0);
+    assert!(operands.x.len() == ROWS * 2 * pairs && operands.scales.len() == ROWS * blocks);
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this level is chosen only where the CPU has these instructions; the kernel reads within the lengths
+        // asserted above.
+        Level::Avx512 => unsafe { x86::avx512(operands, pairs, blocks, tile) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 => unsafe { x86::avx2(operands, pairs, blocks, tile) },
+        Level::Portable => portable(operands, pairs, blocks, tile),
+    }
+}
+
+/// Plain loops, which compilers vectorise where they can.
+fn portable(Operands { x, scales, panel }: Operands, pairs: usize, blocks: usize, tile: &mut Tile) {
+    for (r, out) in tile.iter_mut().enumerate() {
+        *out = [0.0; COLUMNS];
+        let (x, scales) = (&x[r * 2 * pairs..][..2 * pairs], &scales[r * blocks..][..blocks]);
+        for ((x, panel), &scale) in x.chunks(BLOCK).zip(panel.chunks(BLOCK * COLUMNS)).zip(scales) {
+            let mut sums = [0i32; COLUMNS];
+            for (x, columns) in x.chunks_exact(2).zip(panel.chunks_exact(2 * COLUMNS)) {
+                let (even, odd) = (i32::from(x[0]), i32::from(x[1]));
+                for (sum, w) in sums.iter_mut().zip(columns.chunks_exact(2)) {
+                    *sum += even * i32::from(w[0]) + odd * i32::from(w[1]);
+                }
+            }
+            for (out, &sum) in out.iter_mut().zip(&sums) {
+                *out = scale.mul_add(sum as f32, *out);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{BLOCK, COLUMNS, Operands, ROWS, Tile};
+    use std::arch::x86_64::*;
+
+    /// Two vectors of columns for six rows: 12 independent sums hide the latency of a multiply-add, and with as many float
+    /// sums they still fit the 32 registers.
+    ///
+    /// # Safety
+    /// The CPU has these instructions; `x` has `ROWS * 2 * pairs` values, `panel` `2 * COLUMNS * pairs`, `scales`
+    /// `ROWS * blocks`.
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub(super) unsafe fn avx512(operands: Operands, pairs: usize, blocks: usize, tile: &mut Tile) {
+        let (x, panel) = (operands.x.as_ptr().cast::<i32>(), operands.panel.as_ptr().cast::<i32>());
+        let mut floats = [[_mm512_setzero_ps(); 2]; ROWS];
+        for block in 0..blocks {
+            let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
+            for pair in block * (BLOCK / 2)..((block + 1) * (BLOCK / 2)).min(pairs) {
+                // SAFETY: `pair < pairs`, so all reads are within the lengths promised; unaligned reads are allowed.
+                let w = unsafe {
+                    let w = panel.add(pair * COLUMNS);
+                    [_mm512_loadu_si512(w.cast()), _mm512_loadu_si512(w.add(16).cast())]
+                };
+                for r in 0..ROWS {
+                    // SAFETY: as above.
+                    let x = _mm512_set1_epi32(unsafe { x.add(r * pairs + pair).read_unaligned() });
+                    sums[r] = [_mm512_dpwssd_epi32(sums[r][0], w[0], x), _mm512_dpwssd_epi32(sums[r][1], w[1], x)];
+                }
+            }
+            for r in 0..ROWS {
+                let scale = _mm512_set1_ps(operands.scales[r * blocks + block]);
+                for j in 0..2 {
+                    floats[r][j] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(sums[r][j]), floats[r][j]);
+                }
+            }
+        }
+        for r in 0..ROWS {
+            for j in 0..2 {
+                // SAFETY: a tile's row has room for two vectors.
+                unsafe { _mm512_storeu_ps(tile[r].as_mut_ptr().add(16 * j), floats[r][j]) };
+            }
+        }
+    }
+
+    /// Half a panel at a time, so that the integer sums stay in registers; the float sums are in the tile.
+    ///
+    /// # Safety
+    /// As for [`avx512`].
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn avx2(operands: Operands, pairs: usize, blocks: usize, tile: &mut Tile) {
+        let (x, panel) = (operands.x.as_ptr().cast::<i32>(), operands.panel.as_ptr().cast::<i32>());
+        *tile = [[0.0; COLUMNS]; ROWS];
+        for (block, half) in (0..blocks).flat_map(|block| [(block, 0), (block, 16)]) {
+            let mut sums = [[_mm256_setzero_si256(); 2]; ROWS];
+            for pair in block * (BLOCK / 2)..((block + 1) * (BLOCK / 2)).min(pairs) {
+                // SAFETY: `pair < pairs`, so all reads are within the lengths promised; unaligned reads are allowed.
+                let w = unsafe {
+                    let w = panel.add(pair * COLUMNS + half);
+                    [_mm256_loadu_si256(w.cast()), _mm256_loadu_si256(w.add(8).cast())]
+                };
+                for r in 0..ROWS {
+                    // SAFETY: as above.
+                    let x = _mm256_set1_epi32(unsafe { x.add(r * pairs + pair).read_unaligned() });
+                    for j in 0..2 {
+                        sums[r][j] = _mm256_add_epi32(sums[r][j], _mm256_madd_epi16(w[j], x));
+                    }
+                }
+            }
+            for r in 0..ROWS {
+                let scale = _mm256_set1_ps(operands.scales[r * blocks + block]);
+                for j in 0..2 {
+                    // SAFETY: columns `half + 8 j` to `half + 8 j + 7` are within a tile's row.
+                    unsafe {
+                        let out = tile[r].as_mut_ptr().add(half + 8 * j);
+                        let sum = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(sums[r][j]), _mm256_loadu_ps(out));
+                        _mm256_storeu_ps(out, sum);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    /// Values up to what [`super::super::pack`] lets through; every level that this CPU has, to the bit.
+    #[test]
+    fn levels_agree_to_the_bit() {
+        for pairs in [1, 2, 14, 31, 32, 33, 64, 65, 200] {
+            let blocks = (2 * pairs as usize).div_ceil(BLOCK);
+            let mut random = Random::new(pairs as u64, 1);
+            let mut below = |limit: usize| random.below(2 * limit + 1) as i32 - limit as i32;
+            let x: Vec<i16> = (0..ROWS * 2 * pairs).map(|_| below(12_288) as i16).collect();
+            let panel: Vec<i16> = (0..2 * COLUMNS * pairs).map(|_| below(2_700) as i16).collect();
+            let scales: Vec<f32> = (0..ROWS * blocks).map(|_| below(1000) as f32 * 1e-3).collect();
+            let operands = Operands { x: &x, scales: &scales, panel: &panel };
+            let run = |level| {
+                let mut tile = [[f32::NAN; COLUMNS]; ROWS];
+                multiply(level, operands, &mut tile);
+                tile.map(|row| row.map(f32::to_bits))
+            };
+            let expected = run(Level::Portable);
+            for level in Level::available() {
+                assert!(run(level) == expected, "{level:?}, {pairs} pairs");
+            }
+            // The portable one against 64-bit sums.
+            let exact = |r: usize, c: usize| {
+                let block = |s: usize| {
+                    let inner = s * BLOCK..((s + 1) * BLOCK).min(2 * pairs);
+                    let value = |k: usize| {
+                        i64::from(x[r * 2 * pairs + k]) * i64::from(panel[(k / 2 * COLUMNS + c) * 2 + k % 2])
+                    };
+                    inner.map(value).sum::<i64>() as f64 * f64::from(scales[r * blocks + s])
+                };
+                (0..blocks).map(block).sum::<f64>()
+            };
+            for (r, c) in [(0, 0), (ROWS - 1, COLUMNS - 1), (3, 17)] {
+                let (got, exact) = (f64::from(f32::from_bits(expected[r][c])), exact(r, c));
+                assert!((got - exact).abs() < 1e-6 * 1e7_f64.max(exact.abs()), "{got} {exact}");
+            }
+        }
+    }
+}
