@@ -28,7 +28,7 @@ pub enum Precision {
     #[default]
     Exact,
     /// For inference: 16-bit integers with a scale for each few values, twice as fast where the CPU is made for it. Errors are
-    /// a tenth of bfloat16's.
+    /// a twentieth of bfloat16's.
     Standard,
 }
 

@@ -60,6 +60,7 @@ pub fn watch(
         .property("force-style-prompt", options.force_style_prompt)
         .property("device", &options.device)
         .property("threads", options.threads as u32)
+        .property("precision", qmambaiqa::plugin::Precision::from(options.precision))
         .property("crops", plan.crops() as u32)
         .property_from_str("sampling", plan.sampling().nick())
         .property("seed", plan.seed())

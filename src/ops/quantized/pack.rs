@@ -2,8 +2,8 @@
 //!
 //! A sum over a block of [`BLOCK`] inner values must fit 32 bits whatever the activations are. These are rounded to at most
 //! [`LARGEST`]; so a column's weights get the finest scale with which no block's sum of absolute values exceeds
-//! `2^31 / LARGEST`. For weights that are spread like a normal distribution this leaves about 13 bits of each product's
-//! both sides: an error near 1e-4 of a sum, a tenth of what rounding to bfloat16 costs.
+//! `2^31 / LARGEST`. For weights that are spread like a normal distribution this leaves about 13 bits of a product's
+//! two sides: an error of some 1e-5 of a sum, a twentieth of what rounding to bfloat16 costs.
 
 use super::round::{LARGEST, STEP};
 use super::tile::{BLOCK, COLUMNS};

@@ -6,7 +6,7 @@ use crate::ops::simd::Level;
 /// Rows have a multiple of so many values.
 pub(super) const STEP: usize = 16;
 /// Largest absolute value of a rounded activation.
-pub(super) const LARGEST: f32 = 12_288.0;
+pub(super) const LARGEST: f32 = 15_000.0;
 /// Activations below this in all of a block count as zero: their scale would be subnormal.
 const TINY: f32 = 1e-30;
 /// 1.5 * 2^23: the low bits of a sum with it are the integer that the other side rounds to, ties to even.

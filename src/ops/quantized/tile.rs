@@ -9,7 +9,7 @@ pub(super) const ROWS: usize = 6;
 /// Columns of a panel.
 pub(super) const COLUMNS: usize = 32;
 /// Inner values that share a scale; sums over so many fit 32 bits (see [`super::pack`]).
-pub(super) const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 32;
 
 /// Sums of one tile.
 pub(super) type Tile = [[f32; COLUMNS]; ROWS];
@@ -159,8 +159,8 @@ mod tests {
             let blocks = (2 * pairs as usize).div_ceil(BLOCK);
             let mut random = Random::new(pairs as u64, 1);
             let mut below = |limit: usize| random.below(2 * limit + 1) as i32 - limit as i32;
-            let x: Vec<i16> = (0..ROWS * 2 * pairs).map(|_| below(12_288) as i16).collect();
-            let panel: Vec<i16> = (0..2 * COLUMNS * pairs).map(|_| below(2_700) as i16).collect();
+            let x: Vec<i16> = (0..ROWS * 2 * pairs).map(|_| below(15_000) as i16).collect();
+            let panel: Vec<i16> = (0..2 * COLUMNS * pairs).map(|_| below(4_400) as i16).collect();
             let scales: Vec<f32> = (0..ROWS * blocks).map(|_| below(1000) as f32 * 1e-3).collect();
             let operands = Operands { x: &x, scales: &scales, panel: &panel };
             let run = |level| {
