@@ -1,4 +1,4 @@
-//! Frames per second of the embedded model, time per crop of any variant with random weights, and where the time goes:
+//! Frames per second of the embedded model, or time per crop of variants with random weights; and where the time goes:
 //! `cargo run --release --example benchmark [THREADS [VARIANT...]]`.
 
 use candle_core::{Device, Tensor};
@@ -15,6 +15,9 @@ const RUNS: usize = 9;
 
 fn main() -> qmambaiqa::Result<()> {
     let threads = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(2);
+    if std::env::args().len() > 2 {
+        return std::env::args().skip(2).try_for_each(|variant| network(&variant, threads));
+    }
     let begin = Instant::now();
     let scorer = Scorer::open(&Options { threads, ..Options::default() })?;
     println!("{} on {}, loaded in {:.0?}", scorer.model_name(), scorer.device(), begin.elapsed());
@@ -38,8 +41,7 @@ fn main() -> qmambaiqa::Result<()> {
         let (fps, ms) = (1.0 / time, time * 1e3);
         println!("{width}x{height} I420, {crops} crops, {threads} threads: {fps:.1} frames/s, {ms:.1} ms a frame");
     }
-    shares(&frame)?;
-    std::env::args().skip(2).try_for_each(|variant| network(&variant, threads))
+    shares(&frame)
 }
 
 /// Time per crop of a network with random weights, alone and in batches, as a scorer runs it: a crop a task.

@@ -118,6 +118,39 @@ fn y4m_from_file_and_standard_input_by_any_number_of_threads() {
     );
 }
 
+/// Every set of instructions that this CPU has gives the same bits, and 16-bit products nearly what 32-bit floats do.
+#[test]
+fn precision_and_instruction_sets() {
+    let dir = TempDir::new().unwrap();
+    picture(&dir.path().join("a.png"), 3);
+    let score = |level: &str, precision: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qmambaiqa"));
+        command.args(["score", "a.png", "--format", "json", "--crops", "1", "--precision", precision]);
+        let out = command.current_dir(dir.path()).env("QMAMBAIQA_CPU", level).output().expect("run");
+        let error = String::from_utf8_lossy(&out.stderr).into_owned();
+        if out.status.success() {
+            Ok(json(&String::from_utf8_lossy(&out.stdout))[0]["score"].clone())
+        } else {
+            Err(error)
+        }
+    };
+    let error = score("mmx", "standard").unwrap_err();
+    assert!(
+        error.starts_with("qmambaiqa: QMAMBAIQA_CPU=mmx: this CPU has portable") && error.lines().count() == 1,
+        "{error}"
+    );
+    let best = score("portable", "standard").unwrap();
+    for level in error.trim().rsplit("has ").next().unwrap().split(", ") {
+        assert_eq!(score(level, "standard").unwrap(), best, "{level}");
+        println!("{level}: the same bits");
+    }
+    let exact = score("portable", "exact").unwrap().as_f64().unwrap();
+    let difference = (best.as_f64().unwrap() - exact).abs();
+    println!("standard differs from exact by {difference:.4}");
+    assert!(difference > 0.0 && difference < 0.02, "{difference}");
+    bad(dir.path(), &["score", "a.png", "--precision", "half"], "no precision \"half\"; there are exact, standard");
+}
+
 #[test]
 fn y4m_colourspaces() {
     let dir = TempDir::new().expect("folder");

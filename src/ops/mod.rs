@@ -90,6 +90,15 @@ impl Deref for Values<'_> {
     }
 }
 
+/// Copies what fits. Nearly always that is the whole array: a few vectors, where a copy of any length is a call.
+#[inline(always)]
+pub(crate) fn store<const N: usize>(values: &[f32; N], to: &mut [f32]) {
+    match <&mut [f32; N]>::try_from(&mut *to) {
+        Ok(to) => *to = *values,
+        Err(_) => to.copy_from_slice(&values[..to.len()]),
+    }
+}
+
 /// A tensor on the CPU from computed values.
 pub(crate) fn cpu_tensor(values: Vec<f32>, like: &candle_core::Shape) -> Result<Tensor> {
     Tensor::from_vec(values, like, &candle_core::Device::Cpu)

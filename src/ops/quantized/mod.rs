@@ -14,7 +14,7 @@ use super::im2col::Geometry;
 use super::norm::normalise;
 use super::simd::{Level, dispatch};
 use super::timing::{Part, Timer};
-use super::{Values, operand};
+use super::{Values, operand, store};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use pack::Panels;
 use rayon::prelude::*;
@@ -215,7 +215,7 @@ impl Quantized {
             if self.norm.is_none() {
                 self.activate(&mut out, residual.map(|r| &r[range.clone()]));
             }
-            y[range].copy_from_slice(&out[..columns.len()]);
+            store(&out, &mut y[range]);
         }
     }
 

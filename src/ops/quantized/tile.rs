@@ -155,8 +155,8 @@ mod tests {
     /// Values up to what [`super::super::pack`] lets through; every level that this CPU has, to the bit.
     #[test]
     fn levels_agree_to_the_bit() {
-        for pairs in [1, 2, 14, 31, 32, 33, 64, 65, 200] {
-            let blocks = (2 * pairs as usize).div_ceil(BLOCK);
+        for pairs in [1usize, 2, 14, 31, 32, 33, 64, 65, 200] {
+            let blocks = (2 * pairs).div_ceil(BLOCK);
             let mut random = Random::new(pairs as u64, 1);
             let mut below = |limit: usize| random.below(2 * limit + 1) as i32 - limit as i32;
             let x: Vec<i16> = (0..ROWS * 2 * pairs).map(|_| below(15_000) as i16).collect();

@@ -5,6 +5,7 @@
 
 use super::{Gradients, ScanOrders, Sizes};
 use crate::ops::simd::{LANES, dispatch, exp_negative, sigmoid, softplus, sum_lanes};
+use crate::ops::store;
 use rayon::prelude::*;
 
 /// Channels of one task: two vectors, so that what is done once a step is shared by more channels.
@@ -275,7 +276,7 @@ fn assemble(blocks: &[impl AsRef<[Block]> + Sync], rows: usize, sizes: Sizes) ->
         for (i, out) in out.chunks_exact_mut(sizes.channels).enumerate() {
             let row = chunk * ROWS + i;
             for (block, out) in blocks[row / rows * per_image..].iter().zip(out.chunks_mut(WIDTH)) {
-                out.copy_from_slice(&block.as_ref()[row % rows][..out.len()]);
+                store(&block.as_ref()[row % rows], out);
             }
         }
     });
