@@ -5,6 +5,7 @@ pub mod embedded;
 mod error;
 pub mod frame;
 pub mod model;
+mod network;
 pub mod ops;
 #[cfg(feature = "plugin")]
 pub mod plugin;

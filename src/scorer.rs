@@ -1,18 +1,17 @@
 //! Frames to scores: crops through the network, and what their results say together.
 
 use crate::crops::CropPlan;
-use crate::embedded::{self, DEFAULT_MODEL};
+use crate::embedded::DEFAULT_MODEL;
 use crate::frame::Frame;
-use crate::model::load::{self, Description};
+use crate::model::load::Description;
 use crate::model::parameters::Precision;
-use crate::model::{Adapter, CROP, Output, QMamba};
+use crate::model::{Adapter, CROP, Output};
+use crate::network::Network;
 use crate::ops::simd::Level;
 use crate::{Error, Result};
 use candle_core::Tensor;
-use parking_lot::Mutex;
 use rayon::prelude::*;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ pub const NO_STYLE_PROMPT: &str = "none";
 pub struct Options {
     /// Name of an embedded model, or a weights file.
     pub model: String,
-    /// `none`, an embedded adapter ([`embedded::style_prompts`]), or a file with an adapter for the model.
+    /// `none`, an embedded adapter ([`style_prompts`](crate::embedded::style_prompts)), or a file with an adapter for the model.
     pub style_prompt: String,
     /// Whether an adapter that belongs to other weights is used all the same.
     pub force_style_prompt: bool,
@@ -65,17 +64,13 @@ pub struct Score {
     pub crops: usize,
 }
 
-/// A loaded model with its threads. Cloning shares both.
+/// A loaded model with its threads. Cloning shares both; scorers of one model share its weights in any case.
 #[derive(Clone)]
 pub struct Scorer {
-    model: Arc<QMamba>,
-    own_prompt: Option<Arc<Adapter>>,
+    network: Arc<Network>,
     prompt: Option<Arc<Adapter>>,
     prompt_name: Arc<str>,
-    /// The library's own that have been used, by name.
-    embedded_prompts: Arc<Mutex<BTreeMap<String, Arc<Adapter>>>>,
     model_name: Arc<str>,
-    description: Arc<Description>,
     threads: Arc<rayon::ThreadPool>,
 }
 
@@ -93,23 +88,18 @@ impl Scorer {
     pub fn open(options: &Options) -> Result<Self> {
         check_device(&options.device)?;
         Level::check().map_err(Error::Input)?;
-        let (model, own_prompt, description) =
-            load::network(embedded::read_model(&options.model)?, Path::new(&options.model), options.precision)?;
+        let network = Network::open(&options.model, options.precision)?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads) // 0: as many as there are cores
             .thread_name(|i| format!("qmambaiqa-{i}"))
             .build()
             .map_err(|e| Error::Input(format!("cannot start {} threads: {e}", options.threads)))?;
-        let own_prompt = own_prompt.map(Arc::new);
-        let name = description.metadata.get("name").cloned();
+        let name = network.description.metadata.get("name").cloned();
         let mut scorer = Self {
-            model: Arc::new(model),
-            prompt: own_prompt.clone(),
+            prompt: None,
             prompt_name: NO_STYLE_PROMPT.into(),
-            own_prompt,
-            embedded_prompts: Arc::default(),
             model_name: name.unwrap_or_else(|| short_name(&options.model)).into(),
-            description: Arc::new(description),
+            network,
             threads: Arc::new(pool),
         };
         scorer.set_style_prompt(&options.style_prompt, options.force_style_prompt)?;
@@ -123,27 +113,13 @@ impl Scorer {
     /// The file is no adapter for this model, or says that it belongs to other weights and `force` is not set; the one in
     /// use stays.
     pub fn set_style_prompt(&mut self, style_prompt: &str, force: bool) -> Result<()> {
-        if style_prompt.is_empty() || style_prompt == NO_STYLE_PROMPT {
-            let own = self.own_prompt.is_some();
-            (self.prompt, self.prompt_name) =
-                (self.own_prompt.clone(), if own { "embedded" } else { NO_STYLE_PROMPT }.into());
-            return Ok(());
-        }
-        let read = || -> Result<Arc<Adapter>> {
-            let file = embedded::read_style_prompt(style_prompt)?;
-            Ok(Arc::new(load::adapter(file, Path::new(style_prompt), &self.description, force)?))
-        };
-        // A file may change between two uses, and whether one is forced is asked anew.
-        let prompt = if embedded::has(style_prompt) && !force {
-            let mut kept = self.embedded_prompts.lock();
-            match kept.get(style_prompt) {
-                Some(prompt) => Arc::clone(prompt),
-                None => Arc::clone(kept.entry(style_prompt.to_owned()).or_insert(read()?)),
-            }
+        (self.prompt, self.prompt_name) = if style_prompt.is_empty() || style_prompt == NO_STYLE_PROMPT {
+            let own = self.network.prompt.clone();
+            let name = if own.is_some() { "embedded" } else { NO_STYLE_PROMPT };
+            (own, name.into())
         } else {
-            read()?
+            (Some(self.network.adapter(style_prompt, force)?), short_name(style_prompt).into())
         };
-        (self.prompt, self.prompt_name) = (Some(prompt), short_name(style_prompt).into());
         Ok(())
     }
 
@@ -159,7 +135,7 @@ impl Scorer {
 
     /// What the weights say of themselves.
     pub fn description(&self) -> &Description {
-        &self.description
+        &self.network.description
     }
 
     /// The device that scores, in words.
@@ -180,14 +156,10 @@ impl Scorer {
     /// # Errors
     /// As [`score`](Self::score).
     pub fn score_crops(&self, crops: &[f32]) -> Result<Score> {
-        let raws = self.each_crop(crops, |output| {
-            let raw = output.score.to_vec1::<f32>()?;
-            match raw.as_slice() {
-                &[raw] if raw.is_finite() => Ok(f64::from(raw)),
-                _ => Err(Error::Input(format!(
-                    "model {} gives {raw:?} for this frame, no finite score",
-                    self.model_name
-                ))),
+        let raws = self.each_crop(crops, |output| match output.score.to_vec1::<f32>()?.as_slice() {
+            &[raw] if raw.is_finite() => Ok(f64::from(raw)),
+            raw => {
+                Err(Error::Input(format!("model {} gives {raw:?} for this frame, no finite score", self.model_name)))
             }
         })?;
         Ok(self.summarise(&raws))
@@ -201,7 +173,7 @@ impl Scorer {
     pub fn features(&self, frame: &Frame, plan: &CropPlan, index: u64) -> Result<Vec<f32>> {
         let crops = self.threads.install(|| plan.sample(frame, index))?;
         let all = self.each_crop(&crops, |output| Ok(output.features.flatten_all()?.to_vec1::<f32>()?))?;
-        let mut mean = vec![0f32; self.model.config().features()];
+        let mut mean = vec![0f32; self.network.model.config().features()];
         for crop in &all {
             mean.iter_mut().zip(crop).for_each(|(m, v)| *m += v / all.len() as f32);
         }
@@ -216,13 +188,13 @@ impl Scorer {
         // Crop by crop: what one crop gets can then not depend on those beside it, and its activations stay in cache.
         let one = |crop: &[f32]| -> Result<T> {
             let crop = Tensor::from_slice(crop, (1, CROP, CROP, 3), &candle_core::Device::Cpu)?;
-            read(self.model.forward(&crop, self.prompt.as_deref())?)
+            read(self.network.model.forward(&crop, self.prompt.as_deref())?)
         };
         self.threads.install(|| crops.par_chunks_exact(CROP * CROP * 3).map(one).collect())
     }
 
     fn summarise(&self, raws: &[f64]) -> Score {
-        let (low, high) = self.description.range.unwrap_or((0.0, 1.0));
+        let (low, high) = self.network.description.range.unwrap_or((0.0, 1.0));
         let n = raws.len() as f64;
         let raw = raws.iter().sum::<f64>() / n;
         let score = (100.0 * (raw - low) / (high - low)).clamp(0.0, 100.0);

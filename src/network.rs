@@ -1,0 +1,106 @@
+//! Loaded networks, each in memory once however many scorers of the process use it.
+
+use crate::Result;
+use crate::embedded;
+use crate::model::load::{self, Description};
+use crate::model::parameters::Precision;
+use crate::model::{Adapter, QMamba};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+/// A network as its file has it.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub model: QMamba,
+    /// The adapter that the file has too.
+    pub prompt: Option<Arc<Adapter>>,
+    pub description: Description,
+    /// The library's own adapters that have been used, by name.
+    embedded_prompts: Mutex<BTreeMap<String, Arc<Adapter>>>,
+}
+
+/// What tells one network from another: a file that has been written anew is another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    model: String,
+    precision: &'static str,
+    /// Length and time of change.
+    file: Option<(u64, Option<SystemTime>)>,
+}
+
+static LOADED: Mutex<BTreeMap<Key, Weak<Network>>> = Mutex::new(BTreeMap::new());
+
+impl Network {
+    /// The network of an embedded model or a file, loaded where no scorer has it yet.
+    ///
+    /// # Errors
+    /// Unusable weights.
+    pub(crate) fn open(model: &str, precision: Precision) -> Result<Arc<Self>> {
+        let path = Path::new(model);
+        let about = if embedded::has(model) { None } else { path.metadata().ok() };
+        let file = about.map(|about| (about.len(), about.modified().ok()));
+        let key = Key { model: model.to_owned(), precision: precision.nick(), file };
+        // Held while loading: scorers that start at once load it once.
+        let mut loaded = LOADED.lock();
+        loaded.retain(|_, network| network.strong_count() > 0);
+        if let Some(network) = loaded.get(&key).and_then(Weak::upgrade) {
+            return Ok(network);
+        }
+        let (model, prompt, description) = load::network(embedded::read_model(model)?, path, precision)?;
+        let prompt = prompt.map(Arc::new);
+        let network = Arc::new(Self { model, prompt, description, embedded_prompts: Mutex::default() });
+        loaded.insert(key, Arc::downgrade(&network));
+        Ok(network)
+    }
+
+    /// An adapter for this network: an embedded one, which is read once, or a file's.
+    ///
+    /// # Errors
+    /// It is no adapter for this network, or says that it belongs to other weights and `force` is not set.
+    pub(crate) fn adapter(&self, style_prompt: &str, force: bool) -> Result<Arc<Adapter>> {
+        let read = || -> Result<Arc<Adapter>> {
+            let file = embedded::read_style_prompt(style_prompt)?;
+            Ok(Arc::new(load::adapter(file, Path::new(style_prompt), &self.description, force)?))
+        };
+        // A file may change between two uses, and whether one is forced is asked anew.
+        if force || !embedded::has(style_prompt) {
+            return read();
+        }
+        let mut kept = self.embedded_prompts.lock();
+        Ok(match kept.get(style_prompt) {
+            Some(prompt) => Arc::clone(prompt),
+            None => Arc::clone(kept.entry(style_prompt.to_owned()).or_insert(read()?)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::DEFAULT_MODEL;
+
+    #[test]
+    fn scorers_share_a_network_for_as_long_as_one_has_it() {
+        let open = |precision| Network::open(DEFAULT_MODEL, precision).unwrap();
+        let (a, b) = (open(Precision::Standard), open(Precision::Standard));
+        assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &open(Precision::Exact)));
+        assert!(Arc::ptr_eq(&a.adapter("compression", false).unwrap(), &b.adapter("compression", false).unwrap()));
+        // A copy in a file is another network, and another again once it has changed.
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/qmamba-nano.safetensors");
+        std::fs::copy(source, &path).unwrap();
+        let file = |path: &Path| Network::open(path.to_str().unwrap(), Precision::Standard).unwrap();
+        let first = file(&path);
+        assert!(!Arc::ptr_eq(&first, &a) && Arc::ptr_eq(&first, &file(&path)));
+        let changed = std::fs::File::options().append(true).open(&path).unwrap();
+        changed.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert!(!Arc::ptr_eq(&first, &file(&path)));
+        let kept = Arc::downgrade(&first);
+        drop(first);
+        assert!(kept.upgrade().is_none());
+    }
+}
