@@ -88,12 +88,12 @@ impl Scorer {
     pub fn open(options: &Options) -> Result<Self> {
         check_device(&options.device)?;
         Level::check().map_err(Error::Input)?;
-        let network = Network::open(&options.model, options.precision)?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads) // 0: as many as there are cores
             .thread_name(|i| format!("qmambaiqa-{i}"))
             .build()
             .map_err(|e| Error::Input(format!("cannot start {} threads: {e}", options.threads)))?;
+        let network = pool.install(|| Network::open(&options.model, options.precision))?;
         let name = network.description.metadata.get("name").cloned();
         let mut scorer = Self {
             prompt: None,

@@ -101,9 +101,14 @@ pub fn fingerprint<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor
     let own = tensors.into_iter().filter(|(name, _)| !is_adapters(name)).collect::<BTreeMap<_, _>>();
     for (name, tensor) in own {
         hash.update(format!("{name}{:?}", tensor.dims()).as_bytes());
-        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        hash.update(&bytes);
+        // By pieces that stay in cache.
+        let mut bytes = vec![0u8; 1 << 16];
+        for values in tensor.flatten_all()?.to_vec1::<f32>()?.chunks(bytes.len() / 4) {
+            for (bytes, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+                *bytes = value.to_le_bytes();
+            }
+            hash.update(&bytes[..4 * values.len()]);
+        }
     }
     Ok(hash.finalize().to_hex()[..32].to_owned())
 }

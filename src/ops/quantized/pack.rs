@@ -5,8 +5,9 @@
 //! `2^31 / LARGEST`. For weights that are spread like a normal distribution this leaves about 13 bits of a product's
 //! two sides: an error of some 1e-5 of a sum, a twentieth of what rounding to bfloat16 costs.
 
-use super::round::{LARGEST, STEP};
+use super::round::{LARGEST, ROUND, STEP};
 use super::tile::{BLOCK, COLUMNS};
+use rayon::prelude::*;
 
 /// Largest sum of a block's absolute weights, after rounding.
 const WEIGHT: f32 = (i32::MAX / LARGEST as i32) as f32;
@@ -28,20 +29,21 @@ impl Panels {
         let (panels, width) = (outputs.div_ceil(COLUMNS), row_width(inputs));
         let mut values = vec![0i16; panels * width * COLUMNS];
         let mut scales = vec![[0f32; COLUMNS]; panels];
-        for (o, row) in weight.chunks_exact(inputs).enumerate() {
-            let (panel, column) = (o / COLUMNS, o % COLUMNS);
-            let block = row.chunks(BLOCK).map(|block| block.iter().map(|w| w.abs()).sum::<f32>());
-            let (sum, most) = (block.fold(0.0, largest), row.iter().map(|w| w.abs()).fold(0.0, largest));
-            // Rounding adds at most a half for each value.
-            let scale = (sum / (WEIGHT - BLOCK as f32)).max(most / f32::from(i16::MAX));
-            let scale = if sum.is_finite() { scale } else { f32::NAN }; // is_finite: max would drop a NaN
-            scales[panel][column] = scale;
-            let panel = &mut values[panel * width * COLUMNS..][..width * COLUMNS];
-            for (i, w) in row.iter().enumerate() {
-                let w = if scale > 0.0 { w / scale } else { 0.0 };
-                panel[(i / 2 * COLUMNS + column) * 2 + i % 2] = w.round_ties_even() as i16;
+        let rows = weight.par_chunks(inputs * COLUMNS);
+        values.par_chunks_mut(width * COLUMNS).zip(&mut scales).zip(rows).for_each(|((panel, scales), rows)| {
+            for (column, row) in rows.chunks_exact(inputs).enumerate() {
+                let block = row.chunks(BLOCK).map(|block| block.iter().map(|w| w.abs()).sum::<f32>());
+                let (sum, most) = (block.fold(0.0, largest), row.iter().map(|w| w.abs()).fold(0.0, largest));
+                // Rounding adds at most a half for each value.
+                let scale = (sum / (WEIGHT - BLOCK as f32)).max(most / f32::from(i16::MAX));
+                let scale = if sum.is_finite() { scale } else { f32::NAN }; // is_finite: max would drop a NaN
+                scales[column] = scale;
+                let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
+                for (i, w) in row.iter().enumerate() {
+                    panel[(i / 2 * COLUMNS + column) * 2 + i % 2] = (w * inverse + ROUND).to_bits() as i16;
+                }
             }
-        }
+        });
         Self { inputs, outputs, values, scales }
     }
 

@@ -10,7 +10,7 @@ pub(super) const LARGEST: f32 = 15_000.0;
 /// Activations below this in all of a block count as zero: their scale would be subnormal.
 const TINY: f32 = 1e-30;
 /// 1.5 * 2^23: the low bits of a sum with it are the integer that the other side rounds to, ties to even.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
 /// All bits but the sign. As integers, absolute values order as floats do, and NaN is the largest.
 const ABSOLUTE: u32 = 0x7fff_ffff;
 
