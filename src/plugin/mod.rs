@@ -8,8 +8,11 @@
 
 mod convert;
 mod imp;
+mod properties;
 mod quality;
 mod report;
+mod schedule;
+mod scoring;
 mod settings;
 mod stream;
 mod worker;

@@ -2,10 +2,10 @@
 
 use super::quality::FrameQuality;
 use super::report::{Report, Times, write_statistics};
+use super::schedule::Schedule;
 use super::settings::Settings;
 use super::worker::Worker;
 use crate::pooling::{Alarm, Limits, Pool};
-use crate::random::Random;
 use crate::scorer::Scorer;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
@@ -18,15 +18,14 @@ pub(super) struct State {
     pub info: Option<gst_video::VideoInfo>,
     pub stream: Stream,
     /// Where scoring is asynchronous.
-    pub worker: Option<Arc<Worker<Job>>>,
+    pub worker: Option<Arc<Worker<(Job, gst::Buffer)>>>,
 }
 
-/// A frame to score beside the stream.
+/// A frame to score.
 pub(super) struct Job {
     pub scorer: Scorer,
     pub info: gst_video::VideoInfo,
     pub settings: Settings,
-    pub buffer: gst::Buffer,
     pub frame: u64,
     pub times: Times,
     /// [`Stream::generation`] when it came.
@@ -41,10 +40,11 @@ pub(super) struct Stream {
     pub frames: u64,
     /// Frames that were due and gave way to newer ones.
     pub dropped: u64,
-    /// Running time before which no frame is scored, without the jitter.
-    pub due: Option<gst::ClockTime>,
-    /// How much later by jitter.
-    late: gst::ClockTime,
+    /// Frames that were due and too late to be scored.
+    pub late: u64,
+    /// Frames that were scored.
+    pub scored: u64,
+    pub schedule: Schedule,
     pub last: Option<(FrameQuality, Times)>,
     pub warned_interlaced: bool,
     /// Counts flushes: what was begun before one does not count after it.
@@ -58,32 +58,13 @@ impl Stream {
             alarm: Alarm::default(),
             frames: 0,
             dropped: 0,
-            due: None,
-            late: gst::ClockTime::ZERO,
+            late: 0,
+            scored: 0,
+            schedule: Schedule::default(),
             last: None,
             warned_interlaced: false,
             generation,
         }
-    }
-
-    /// Whether a frame is to be scored, and when the next one will be.
-    pub fn is_due(&mut self, times: &Times, settings: &Settings) -> bool {
-        if settings.interval == 0 || times.running_time == u64::MAX {
-            return true;
-        }
-        let now = gst::ClockTime::from_nseconds(times.running_time);
-        let step = gst::ClockTime::from_nseconds(settings.interval);
-        match self.due {
-            Some(due) if now < due.saturating_add(self.late) => return false,
-            // Due times stay on one raster, so that frames which come a little late do not add up to a slower rate.
-            Some(due) if now < due.saturating_add(self.late).saturating_add(step) => {
-                self.due = Some(due.saturating_add(step))
-            }
-            _ => self.due = Some(now.saturating_add(step)),
-        }
-        let jitter = settings.jitter * Random::new(settings.seed, self.frames).uniform();
-        self.late = gst::ClockTime::from_nseconds((jitter * settings.interval as f64) as u64);
-        true
     }
 
     /// The last score, for a buffer that has none of its own.
@@ -97,6 +78,7 @@ impl Stream {
     /// Takes a frame's score; gives the alarm that begins or ends by it.
     pub fn take(&mut self, quality: &FrameQuality, times: Times, settings: &Settings) -> Option<Report> {
         let time = (times.running_time != u64::MAX).then(|| Duration::from_nanos(times.running_time));
+        self.scored += 1;
         self.pool.push(time, quality.score);
         self.last = Some((quality.clone(), times));
         let hold = Duration::from_nanos(settings.alarm_hold);
@@ -112,6 +94,7 @@ impl Stream {
         let mut structure = gst::Structure::new_empty("qmambaiqa-statistics");
         structure.set("seen", self.frames);
         structure.set("dropped", self.dropped);
+        structure.set("late", self.late);
         if let Some(stream) = self.pool.stream() {
             write_statistics(&stream, &mut structure);
         }
