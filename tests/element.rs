@@ -114,7 +114,7 @@ fn buffers_and_messages_agree() {
     let (qualities, reports) =
         run(&frames(5, "video/x-raw,format=I420,width=640,height=360,framerate=10/1", "crops=2")).unwrap();
     assert_eq!(qualities.len(), 5);
-    assert_eq!(reports.len(), 6);
+    assert_eq!(reports.len(), 7);
     for (i, (quality, report)) in qualities.iter().zip(&reports).enumerate() {
         let quality = quality.as_ref().expect("scored");
         assert_eq!((quality.frame, quality.crops, quality.held), (i as u64, 2, false));
@@ -125,10 +125,11 @@ fn buffers_and_messages_agree() {
         assert_eq!(times.running_time, i as u64 * 100_000_000);
         assert_eq!(Report::from_structure(&report.to_structure()).as_ref(), Some(report));
     }
-    let Report::Pooled { statistics, .. } = &reports[5] else { panic!("{:?}", reports[5]) };
+    assert!(matches!(&reports[5], Report::Scene { index: 0, statistics, .. } if statistics.frames == 5));
+    let Report::Pooled { statistics, .. } = &reports[6] else { panic!("{:?}", reports[6]) };
     let mean = qualities.iter().flatten().map(|q| q.score).sum::<f64>() / 5.0;
     assert!(statistics.frames == 5 && (statistics.mean - mean).abs() < 1e-9);
-    let structure = reports[5].to_structure();
+    let structure = reports[6].to_structure();
     assert_eq!(structure.get::<&str>("type").unwrap(), "pooled");
     assert_eq!(structure.get::<f64>("score").unwrap(), statistics.mean);
 }

@@ -3,10 +3,9 @@
 use super::quality::FrameQuality;
 use super::scoring::Next;
 use super::settings::Settings;
-use super::stream::{Job, State, Stream};
+use super::state::{Job, State};
 use super::worker::Worker;
 use super::{convert, properties};
-use crate::scorer::{Options, Scorer};
 use glib::prelude::*;
 use glib::subclass::prelude::*;
 use gstreamer as gst;
@@ -118,9 +117,8 @@ impl BaseTransformImpl for QMambaIqa {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = self.settings.lock().clone();
-        let options = Options { threads: settings.threads as usize, ..settings.options.clone() };
-        let scorer = Scorer::open(&options)
-            .map_err(|e| gst::error_msg!(gst::ResourceError::OpenRead, ("cannot load the model: {e}")))?;
+        let mut state = State::open(&settings, &self.obj().name())?;
+        let scorer = &state.scorer;
         if scorer.description().range.is_none() {
             gst::element_imp_warning!(
                 self,
@@ -136,12 +134,13 @@ impl BaseTransformImpl for QMambaIqa {
                 element.imp().work(&job, &buffer);
             }
         };
-        let worker = if settings.asynchronous { Some(Arc::new(Worker::start(work)?)) } else { None };
-        *self.state.lock() = Some(State { scorer, info: None, stream: Stream::new(settings.window, 0), worker });
+        state.worker = if settings.asynchronous { Some(Arc::new(Worker::start(work)?)) } else { None };
+        *self.state.lock() = Some(state);
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        self.complete_log();
         // Taken out of the lock first: the worker needs it for its last frame.
         let state = self.state.lock().take();
         drop(state);
@@ -164,7 +163,7 @@ impl BaseTransformImpl for QMambaIqa {
                 if let Some(worker) = worker {
                     worker.finish();
                 }
-                self.post_pooled();
+                self.end();
             }
             gst::EventView::FlushStop(_) => self.reset(),
             gst::EventView::Segment(_) => {
@@ -195,11 +194,11 @@ impl BaseTransformImpl for QMambaIqa {
                 return held.map_or(Ok(()), |held| self.attach(&held, buffer)).map(|()| gst::FlowSuccess::Ok);
             }
         };
-        let quality = self.score(&job, buffer).map_err(|e| {
+        let scored = self.score(&job, buffer).map_err(|e| {
             gst::element_imp_error!(self, gst::StreamError::Failed, ("frame {} cannot be scored: {e}", job.frame));
             gst::FlowError::Error
         })?;
-        self.attach(&quality, buffer)?;
-        self.take(quality, &job)
+        let quality = self.take(scored, &job)?;
+        quality.map_or(Ok(()), |quality| self.attach(&quality, buffer)).map(|()| gst::FlowSuccess::Ok)
     }
 }

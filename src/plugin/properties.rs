@@ -96,11 +96,28 @@ static TABLE: LazyLock<Vec<Property>> = LazyLock::new(|| vec![
         "How long scores must be beyond a threshold before an alarm begins or ends, in nanoseconds",
         alarm_hold, mutable_playing()),
     property!(ParamSpecBoolean "alarm-error", "Stop with an error when an alarm begins", alarm_error, mutable_playing()),
-    property!(ParamSpecBoolean "post-messages",
-        "Post an element message for each scored frame and one with the statistics at end of stream",
+    property!(ParamSpecBoolean "black-alarm", "Let a black picture raise an alarm, whatever its score",
+        black_alarm, mutable_playing()),
+    property!(ParamSpecBoolean "freeze-alarm", "Let a frozen picture raise an alarm, whatever its score",
+        freeze_alarm, mutable_playing()),
+    property!(ParamSpecUInt64 "freeze-time",
+        "How long a picture must stand still to be frozen, in nanoseconds; alarm-hold comes on top",
+        freeze_time, mutable_playing()),
+    property!(ParamSpecBoolean "post-messages", "Post an element message for each scored frame, and with statistics at \
+        the end of each scene and of the stream",
         post_messages, mutable_playing()),
     property!(ParamSpecUInt64 "window", "How far the window's statistics reach back in nanoseconds",
         window, minimum(1), mutable_ready()),
+    property!(ParamSpecUInt64 "half-life",
+        "Time in which a score's weight in the moving average `ewma` halves, in nanoseconds",
+        half_life, minimum(1), mutable_playing()),
+    property!(text "log-location", "File that gets a record for each scored frame, in place of what it holds (empty = none)",
+        log_location, mutable_ready()),
+    property!(choice "log-format", "How the log is laid out", log_format, mutable_ready()),
+    property!(text "metrics-address", "Where to serve metrics for Prometheus by HTTP: HOST:PORT, or a port for this machine \
+        alone (empty = nowhere)", metrics_address, mutable_ready()),
+    property!(text "stream-name", "Name of the stream in the log and the metrics (empty = the element's name)",
+        stream_name, mutable_ready()),
 ]);
 
 /// Every property. The settable ones come first, so that GObject's numbers from 1 on are their rows.
@@ -112,8 +129,8 @@ pub(super) fn specifications() -> Vec<glib::ParamSpec> {
         .maximum(100.0)
         .default_value(-1.0);
     let statistics = glib::ParamSpecBoxed::builder::<gst::Structure>("statistics").nick("Statistics").blurb(
-        "seen, dropped and late frames; frames, mean, harmonic-mean, min and percentiles of the stream, and of the window \
-         in `window`",
+        "seen, dropped and late frames; frames, mean, harmonic-mean, min, max and percentiles of the stream, of the window \
+         in `window` and of the scene in `scene`; the moving average `ewma`",
     );
     let settable = TABLE.iter().map(|property| property.spec.clone());
     settable.chain([last_score.read_only().build(), statistics.read_only().build()]).collect()

@@ -5,13 +5,17 @@ use super::imp::{CAT, QMambaIqa};
 use super::quality::FrameQuality;
 use super::report::{Report, Times};
 use super::schedule::Turn;
-use super::stream::{Job, State, Stream};
+use super::state::{Job, Outcome, Scored, State};
+use super::stream::Stream;
 use crate::crops::CropPlan;
+use crate::indicators::{Luma, Reason};
+use crate::metrics::Event;
 use glib::subclass::prelude::*;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_base::prelude::*;
 use gstreamer_video as gst_video;
+use std::time::Instant;
 
 /// What becomes of a buffer.
 pub(super) enum Next {
@@ -39,11 +43,12 @@ impl QMambaIqa {
         // The lock is not held while a frame is scored, so that properties can be read.
         let next = {
             let mut state = self.state.lock();
-            let Some(State { scorer, info: Some(info), stream, worker }) = state.as_mut() else {
+            let Some(state) = state.as_mut() else { return Err(gst::FlowError::Flushing) };
+            let frame = state.stream.frames;
+            state.count(Event::Seen);
+            let State { scorer, info: Some(info), stream, worker, .. } = state else {
                 return Err(gst::FlowError::NotNegotiated);
             };
-            let frame = stream.frames;
-            stream.frames += 1;
             let turn = if buffer.flags().contains(gst::BufferFlags::GAP) {
                 Turn::Pass
             } else {
@@ -58,10 +63,6 @@ impl QMambaIqa {
                     ("interlaced video is scored as it is, combing included: put `deinterlace` in front")
                 );
             }
-            if let Turn::Late { by, proportion } = turn {
-                stream.late += 1;
-                late = Some((by, proportion, stream.scored, stream.late));
-            }
             let hold = settings.hold || worker.is_some();
             let job = (turn == Turn::Score).then(|| Job {
                 scorer: scorer.clone(),
@@ -74,26 +75,22 @@ impl QMambaIqa {
             match (job, worker) {
                 (Some(job), None) => Next::Score(Box::new(job)),
                 (job, worker) => {
-                    if let Some((job, worker)) = job.zip(worker.as_ref()) {
-                        // The copy shares the pixels.
-                        stream.dropped += u64::from(worker.offer((job, buffer.copy())));
+                    let held = if hold { stream.held(&times) } else { None };
+                    // The copy shares the pixels.
+                    let dropped = job.zip(worker.as_ref()).is_some_and(|(job, w)| w.offer((job, buffer.copy())));
+                    if dropped {
+                        state.count(Event::Dropped);
                     }
-                    Next::Pass(if hold { stream.held(&times) } else { None })
+                    if let Turn::Late { by, proportion } = turn {
+                        state.count(Event::Late);
+                        late = Some((by, proportion, [state.stream.scored, state.stream.late]));
+                    }
+                    Next::Pass(held)
                 }
             }
         };
-        if let Some((by, proportion, scored, late)) = late {
-            let time = |ns| (ns != u64::MAX).then(|| gst::ClockTime::from_nseconds(ns));
-            let message = gst::message::Qos::builder(false)
-                .src(&*self.obj())
-                .running_time(time(times.running_time))
-                .stream_time(time(times.stream_time))
-                .timestamp(time(times.timestamp))
-                .duration(time(times.duration))
-                .values(by, proportion, 1_000_000) // the quality of what is passed on is as it was
-                .stats(gst::format::Buffers::from_u64(scored), gst::format::Buffers::from_u64(late))
-                .build();
-            self.post_message(message);
+        if let Some((by, proportion, stats)) = late {
+            self.post_late(&times, by, proportion, stats);
         }
         Ok(next)
     }
@@ -105,52 +102,58 @@ impl QMambaIqa {
         })
     }
 
-    pub(super) fn score(&self, job: &Job, buffer: &gst::BufferRef) -> crate::Result<FrameQuality> {
+    pub(super) fn score(&self, job: &Job, buffer: &gst::BufferRef) -> crate::Result<Scored> {
+        let begin = Instant::now();
         let Job { scorer, info, settings, frame, .. } = job;
         let plan = CropPlan::new(settings.crops as usize, settings.sampling.into(), settings.seed)?;
         let mapped = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
             .map_err(|e| crate::Error::Input(format!("its buffer does not hold {info:?}: {e}")))?;
-        let score = scorer.score(&convert::frame(&mapped, info)?, &plan, *frame)?;
-        Ok(FrameQuality::new(score, scorer.model_name(), scorer.style_prompt_name(), *frame))
+        let picture = convert::frame(&mapped, info)?;
+        let (score, luma) = (scorer.score(&picture, &plan, *frame)?, Luma::of(&picture)?);
+        Ok(Scored { score, luma, took: begin.elapsed() })
     }
 
     /// Scores a frame beside the stream.
     pub(super) fn work(&self, job: &Job, buffer: &gst::BufferRef) {
         match self.score(job, buffer) {
             // An alarm that shall stop the stream has posted its error.
-            Ok(quality) => drop(self.take(quality, job)),
+            Ok(scored) => drop(self.take(scored, job)),
             Err(e) => {
                 gst::element_imp_error!(self, gst::StreamError::Failed, ("frame {} cannot be scored: {e}", job.frame));
             }
         }
     }
 
-    /// Takes a frame's score into account, unless its stream is no more, and says what is to be said.
-    pub(super) fn take(&self, quality: FrameQuality, job: &Job) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let alarm = {
-            let mut state = self.state.lock();
-            let stream = state.as_mut().map(|state| &mut state.stream);
-            let Some(stream) = stream.filter(|stream| stream.generation == job.generation) else {
-                return Ok(gst::FlowSuccess::Ok);
-            };
-            stream.take(&quality, job.times, &job.settings)
-        };
-        if job.settings.post_messages {
-            self.post(&Report::Frame { times: job.times, quality });
+    /// Takes what was found in a frame into account and says what is to be said. Gives its quality, unless its stream is no
+    /// more.
+    pub(super) fn take(&self, scored: Scored, job: &Job) -> Result<Option<FrameQuality>, gst::FlowError> {
+        let outcome = self.state.lock().as_mut().and_then(|state| state.take(scored, job));
+        let Some(Outcome { quality, scene, alarm, log_error }) = outcome else { return Ok(None) };
+        if let Some(e) = log_error {
+            gst::element_imp_warning!(self, gst::ResourceError::Write, ("the log ends here: {e}"));
         }
-        let Some(alarm) = alarm else { return Ok(gst::FlowSuccess::Ok) };
-        self.post(&alarm);
-        if let Report::Alarm { low: true, score, threshold, .. } = alarm
+        if job.settings.post_messages {
+            scene.iter().for_each(|scene| self.post(scene));
+            self.post(&Report::Frame { times: job.times, quality: quality.clone() });
+        }
+        alarm.iter().for_each(|alarm| self.post(alarm));
+        if let Some(Report::Alarm { low: true, reason, score, threshold, .. }) = alarm
             && job.settings.alarm_error
         {
+            let what = match reason {
+                Reason::Black => "the picture is black",
+                Reason::Freeze => "the picture is frozen",
+                Reason::Blur => "quality is too low, the picture is blurred",
+                Reason::Quality => "quality is too low",
+            };
             gst::element_imp_error!(
                 self,
                 gst::StreamError::Failed,
-                ("quality is too low: {score:.1}, wanted {threshold:.1} or more (alarm-error is set)")
+                ("{what}: score {score:.1}, low-threshold {threshold:.1} (alarm-error is set)")
             );
             return Err(gst::FlowError::Error);
         }
-        Ok(gst::FlowSuccess::Ok)
+        Ok(Some(quality))
     }
 
     fn times(&self, buffer: &gst::BufferRef) -> Times {
@@ -166,6 +169,23 @@ impl QMambaIqa {
         }
     }
 
+    /// Says that a frame passes without a score because it is late, by so many nanoseconds; with the counts of scored and of
+    /// late frames.
+    fn post_late(&self, times: &Times, by: i64, proportion: f64, counts: [u64; 2]) {
+        let time = |ns| (ns != u64::MAX).then(|| gst::ClockTime::from_nseconds(ns));
+        let [scored, late] = counts.map(gst::format::Buffers::from_u64);
+        let message = gst::message::Qos::builder(false)
+            .src(&*self.obj())
+            .running_time(time(times.running_time))
+            .stream_time(time(times.stream_time))
+            .timestamp(time(times.timestamp))
+            .duration(time(times.duration))
+            .values(by, proportion, 1_000_000) // what is passed on is as good as ever
+            .stats(scored, late)
+            .build();
+        self.post_message(message);
+    }
+
     fn post(&self, report: &Report) {
         self.post_message(gst::message::Element::builder(report.to_structure()).src(&*self.obj()).build());
     }
@@ -176,16 +196,18 @@ impl QMambaIqa {
         }
     }
 
-    pub(super) fn post_pooled(&self) {
-        if !self.settings.lock().post_messages {
-            return;
+    /// Says what is to be said at the end of the stream.
+    pub(super) fn end(&self) {
+        let reports = self.state.lock().as_mut().map_or([None, None], |state| state.stream.end());
+        self.complete_log();
+        if self.settings.lock().post_messages {
+            reports.iter().flatten().for_each(|report| self.post(report));
         }
-        let pooled = self.state.lock().as_ref().and_then(|state| {
-            let times = state.stream.last.as_ref().map(|(_, times)| *times)?;
-            Some(Report::Pooled { times, statistics: state.stream.pool.stream()? })
-        });
-        if let Some(report) = pooled {
-            self.post(&report);
+    }
+
+    pub(super) fn complete_log(&self) {
+        if let Some(Err(e)) = self.state.lock().as_mut().map(State::complete_log) {
+            gst::element_imp_warning!(self, gst::ResourceError::Write, ("the log has no end: {e}"));
         }
     }
 

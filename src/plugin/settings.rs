@@ -1,6 +1,6 @@
 //! What the user sets.
 
-use super::Sampling;
+use super::{LogFormat, Sampling};
 use crate::scorer::Options;
 use gstreamer as gst;
 
@@ -26,9 +26,22 @@ pub(super) struct Settings {
     /// Nanoseconds of running time.
     pub alarm_hold: u64,
     pub alarm_error: bool,
+    pub black_alarm: bool,
+    pub freeze_alarm: bool,
+    /// Nanoseconds that a picture must stand still to be frozen.
+    pub freeze_time: u64,
     pub post_messages: bool,
     /// Nanoseconds that the window's statistics reach back.
     pub window: u64,
+    /// Nanoseconds in which a score's weight in the moving average halves.
+    pub half_life: u64,
+    /// Empty: none.
+    pub log_location: String,
+    pub log_format: LogFormat,
+    /// Empty: none.
+    pub metrics_address: String,
+    /// Empty: the element's name.
+    pub stream_name: String,
 }
 
 impl Default for Settings {
@@ -47,8 +60,16 @@ impl Default for Settings {
             high_threshold: 0.0,
             alarm_hold: gst::ClockTime::SECOND.nseconds(),
             alarm_error: false,
+            black_alarm: false,
+            freeze_alarm: false,
+            freeze_time: 2 * gst::ClockTime::SECOND.nseconds(),
             post_messages: true,
             window: 10 * gst::ClockTime::SECOND.nseconds(),
+            half_life: 5 * gst::ClockTime::SECOND.nseconds(),
+            log_location: String::new(),
+            log_format: LogFormat::default(),
+            metrics_address: String::new(),
+            stream_name: String::new(),
         }
     }
 }
