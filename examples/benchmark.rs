@@ -2,6 +2,7 @@
 
 use qmambaiqa::crops::{CropPlan, Sampling};
 use qmambaiqa::frame::{Colour, Frame, PixelFormat, Plane};
+use qmambaiqa::indicators::Watch;
 use qmambaiqa::ops::timing;
 use qmambaiqa::{Options, Scorer};
 use std::time::{Duration, Instant};
@@ -34,7 +35,31 @@ fn main() -> qmambaiqa::Result<()> {
         let (fps, ms) = (1.0 / time, time * 1e3);
         println!("{width}x{height} I420, {crops} crops, {threads} threads: {fps:.1} frames/s, {ms:.1} ms a frame");
     }
+    indicators()?;
     shares(&frame)
+}
+
+/// What the indicators of a frame cost, beside the network.
+fn indicators() -> qmambaiqa::Result<()> {
+    let (width, height) = (1920, 1080);
+    let data: Vec<u8> = (0..width * height * 4).map(|i| (i.wrapping_mul(2_654_435_761_usize) >> 13) as u8).collect();
+    for (format, colour, step) in [
+        (PixelFormat::I420, Colour::BT709, 1),
+        (PixelFormat::P01010le, Colour::BT709, 2),
+        (PixelFormat::Bgra, Colour::SRGB, 4),
+    ] {
+        let planes = [Plane::new(&data, width * step); 3];
+        let frame = Frame::new(format, width, height, &planes, colour)?;
+        let mut watch = Watch::default();
+        let mut times = Vec::new();
+        for index in 0..101 {
+            let begin = Instant::now();
+            watch.look(&frame, Some(Duration::from_millis(40 * index)))?;
+            times.push(begin.elapsed());
+        }
+        println!("indicators of {width}x{height} {format}: {:.0?} a frame", median(times));
+    }
+    Ok(())
 }
 
 /// Where the time goes, on one thread: with more, one that waits helps another, and times would count twice.
