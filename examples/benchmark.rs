@@ -41,8 +41,8 @@ fn main() -> qmambaiqa::Result<()> {
 
 /// What the indicators of a frame cost, beside the network.
 fn indicators() -> qmambaiqa::Result<()> {
-    let (width, height) = (1920, 1080);
-    let data: Vec<u8> = (0..width * height * 4).map(|i| (i.wrapping_mul(2_654_435_761_usize) >> 13) as u8).collect();
+    let (width, height) = (1920usize, 1080);
+    let data: Vec<u8> = (0..width * height * 4).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     for (format, colour, step) in [
         (PixelFormat::I420, Colour::BT709, 1),
         (PixelFormat::P01010le, Colour::BT709, 2),

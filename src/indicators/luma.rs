@@ -12,7 +12,7 @@ const LEAST_CONTRAST: f64 = 0.02;
 /// Sums are taken side by side in so many lanes, which is exact enough in `f32` and fast.
 const LANES: usize = 16;
 
-/// Luma of [`ROWS`] rows spread over a picture, and how sharp the picture is there.
+/// Luma of some rows spread over a picture, and how sharp the picture is there.
 #[derive(Debug, Clone)]
 pub struct Luma {
     width: usize,

@@ -164,12 +164,7 @@ impl Job<'_> {
         self.output.summary(&Summary { source: &name, summary }, kind == Kind::Picture)
     }
 
-    fn y4m(
-        &self,
-        reader: impl io::Read,
-        name: &str,
-        each: &mut dyn FnMut(u64, Option<f64>, &Indicators, Score) -> Result<()>,
-    ) -> Result<()> {
+    fn y4m(&self, reader: impl io::Read, name: &str, each: video::Each) -> Result<()> {
         let mut watch = Watch::default();
         let mut each = |number, time: Option<f64>, frame: &Frame, score| {
             let shown = time.and_then(|t| Duration::try_from_secs_f64(t).ok());

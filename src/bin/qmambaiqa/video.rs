@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What is called with each scored frame: its number, its time in seconds, its indicators, its score.
-type Each<'a> = &'a mut dyn FnMut(u64, Option<f64>, &Indicators, Score) -> Result<()>;
+pub type Each<'a> = &'a mut dyn FnMut(u64, Option<f64>, &Indicators, Score) -> Result<()>;
 
 /// Side of [`Looks::thumbnails`].
 pub const THUMBNAIL: usize = 16;
