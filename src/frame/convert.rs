@@ -45,6 +45,11 @@ pub(super) fn luma(frame: &Frame, part: Rectangle, out: &mut [f32]) {
     }
 }
 
+/// The least step of luma, 0 to 1.
+pub(super) fn luma_step(frame: &Frame) -> f64 {
+    1.0 / f64::from(levels(frame).1)
+}
+
 /// Black, and the spans of luma and of chroma, in the samples' units.
 fn levels(frame: &Frame) -> (f32, f32, f64) {
     let unit = f64::from(1u32 << (frame.layout.sample.depth - 8));

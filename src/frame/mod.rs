@@ -162,6 +162,11 @@ impl<'a> Frame<'a> {
         Ok(())
     }
 
+    /// The least step of [`luma`](Self::luma) that the samples' depth and range allow.
+    pub fn luma_step(&self) -> f64 {
+        convert::luma_step(self)
+    }
+
     /// Converts the rectangle at (`x`, `y`) of the cropped picture into `out`, row-major (height, width, RGB), 0 to 1 and
     /// not linearised. Reads no more than the rectangle and the chroma around it; a pixel's value does not depend on the
     /// rectangle it is asked for in.

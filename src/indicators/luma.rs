@@ -19,7 +19,7 @@ pub struct Luma {
     height: usize,
     /// Row by row, `width` each.
     rows: Vec<f32>,
-    /// Variance of the Laplacian; NaN for pictures under 3x3.
+    /// Variance of the Laplacian without what rounding adds; NaN for pictures under 3x3.
     laplacian: f64,
     variance: f64,
 }
@@ -54,7 +54,10 @@ impl Luma {
             }
             of_luma.add(row);
         }
-        Ok(Self { width, height, rows, laplacian: of_laplacian.variance(), variance: of_luma.variance() })
+        // Rounding to steps is noise of step² / 12, of which the Laplacian makes 4² + 4 times as much.
+        let rounding = 20.0 * frame.luma_step().powi(2) / 12.0;
+        let laplacian = (of_laplacian.variance() - rounding).clamp(0.0, f64::INFINITY); // NaN stays
+        Ok(Self { width, height, rows, laplacian, variance: of_luma.variance() })
     }
 
     /// Share of pixels that are black.

@@ -12,8 +12,8 @@
 //! | `scene` | number of the scene, from 0 | a cut: see [`Thumbnail::is_cut`] |
 //!
 //! The variance of the Laplacian is the usual sharpness without a reference (Pech-Pacheco et al., ICPR 2000); over that of
-//! luma it does not depend on contrast. White noise has 20, one-pixel stripes 16. Rounding to 8 bits alone gives a blurred
-//! picture of little contrast some: `blur` is said of pictures that are plainly out of focus or scaled up, no others.
+//! luma it does not depend on contrast. White noise has 20, one-pixel stripes 16. What rounding samples to their depth adds
+//! to it is taken off, which would hide the blur of pictures with little contrast.
 
 mod luma;
 #[cfg(test)]
