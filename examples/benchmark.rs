@@ -4,6 +4,7 @@
 use candle_core::{Device, Tensor};
 use qmambaiqa::crops::{CROP, CropPlan, Sampling};
 use qmambaiqa::frame::{Colour, Frame, PixelFormat, Plane};
+use qmambaiqa::indicators::Watch;
 use qmambaiqa::model::parameters::{Loaded, Precision, Scope, Trainable};
 use qmambaiqa::model::{Config, QMamba};
 use qmambaiqa::ops::timing;
@@ -41,6 +42,7 @@ fn main() -> qmambaiqa::Result<()> {
         let (fps, ms) = (1.0 / time, time * 1e3);
         println!("{width}x{height} I420, {crops} crops, {threads} threads: {fps:.1} frames/s, {ms:.1} ms a frame");
     }
+    indicators()?;
     shares(&frame)
 }
 
@@ -76,6 +78,29 @@ fn network(variant: &str, threads: usize) -> qmambaiqa::Result<()> {
     timing::start();
     let whole = run(1, 1)?;
     table(&format!("{variant}: a crop on one thread"), whole, RUNS as f64 + 1.0, timing::stop(), &[]);
+    Ok(())
+}
+
+/// What the indicators of a frame cost, beside the network.
+fn indicators() -> qmambaiqa::Result<()> {
+    let (width, height) = (1920usize, 1080);
+    let data: Vec<u8> = (0..width * height * 4).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for (format, colour, step) in [
+        (PixelFormat::I420, Colour::BT709, 1),
+        (PixelFormat::P01010le, Colour::BT709, 2),
+        (PixelFormat::Bgra, Colour::SRGB, 4),
+    ] {
+        let planes = [Plane::new(&data, width * step); 3];
+        let frame = Frame::new(format, width, height, &planes, colour)?;
+        let mut watch = Watch::default();
+        let mut times = Vec::new();
+        for index in 0..101 {
+            let begin = Instant::now();
+            watch.look(&frame, Some(Duration::from_millis(40 * index)))?;
+            times.push(begin.elapsed());
+        }
+        println!("indicators of {width}x{height} {format}: {:.0?} a frame", median(times));
+    }
     Ok(())
 }
 

@@ -4,6 +4,11 @@ pub mod crops;
 pub mod embedded;
 mod error;
 pub mod frame;
+pub mod indicators;
+#[cfg(feature = "plugin")]
+pub mod log;
+#[cfg(feature = "plugin")]
+pub mod metrics;
 pub mod model;
 mod network;
 pub mod ops;

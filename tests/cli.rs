@@ -344,3 +344,29 @@ fn a_closed_pipe_ends_quietly() {
     let out = child.wait_with_output().expect("end");
     assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
 }
+
+#[test]
+fn a_log_has_what_is_printed() {
+    let folder = TempDir::new().expect("folder");
+    let folder = folder.path();
+    picture(&folder.join("p.png"), 1);
+    fs::write(folder.join("v.y4m"), y4m(3, "C420", I420)).expect("write");
+    let args = ["score", "v.y4m", "p.png", "--crops", "1", "--format", "json", "--log"];
+    let printed = good(folder, &[&args[..], &["l.jsonl"]].concat(), b"");
+    let frames: Vec<Value> = json(&printed).into_iter().filter(|o| o["summary"].is_null()).collect();
+    let logged = json(&fs::read_to_string(folder.join("l.jsonl")).expect("log"));
+    assert_eq!((frames.len(), logged.len()), (4, 4));
+    for (frame, record) in frames.iter().zip(&logged) {
+        assert_eq!((&frame["source"], &frame["score"]), (&record["stream"], &record["score"]));
+        assert_eq!((&frame["frame"], &frame["time"]), (&record["frame"], &record["time"]));
+        assert!(record["black"].is_number() && record["sharpness"].is_number());
+    }
+    assert!(logged[1]["change"].as_f64().is_some_and(|change| change > 0.001), "{}", logged[1]);
+    good(folder, &["score", "v.y4m", "--crops", "1", "--log", "l.json"], b"");
+    let vmaf: Value = serde_json::from_slice(&fs::read(folder.join("l.json")).expect("log")).expect("JSON");
+    assert_eq!(vmaf["frames"][2]["metrics"]["qmambaiqa"], logged[2]["score"]);
+    assert!(vmaf["pooled_metrics"]["qmambaiqa"]["mean"].is_number());
+    bad(folder, &[&args[..], &["l.json"]].concat(), "one video");
+    bad(folder, &[&args[..], &["l.txt"]].concat(), ".jsonl");
+    bad(folder, &[&args[..], &["nowhere/l.csv"]].concat(), "nowhere/l.csv");
+}

@@ -114,7 +114,7 @@ fn buffers_and_messages_agree() {
     let (qualities, reports) =
         run(&frames(5, "video/x-raw,format=I420,width=640,height=360,framerate=10/1", "crops=2")).unwrap();
     assert_eq!(qualities.len(), 5);
-    assert_eq!(reports.len(), 6);
+    assert_eq!(reports.len(), 7);
     for (i, (quality, report)) in qualities.iter().zip(&reports).enumerate() {
         let quality = quality.as_ref().expect("scored");
         assert_eq!((quality.frame, quality.crops, quality.held), (i as u64, 2, false));
@@ -125,10 +125,11 @@ fn buffers_and_messages_agree() {
         assert_eq!(times.running_time, i as u64 * 100_000_000);
         assert_eq!(Report::from_structure(&report.to_structure()).as_ref(), Some(report));
     }
-    let Report::Pooled { statistics, .. } = &reports[5] else { panic!("{:?}", reports[5]) };
+    assert!(matches!(&reports[5], Report::Scene { index: 0, statistics, .. } if statistics.frames == 5));
+    let Report::Pooled { statistics, .. } = &reports[6] else { panic!("{:?}", reports[6]) };
     let mean = qualities.iter().flatten().map(|q| q.score).sum::<f64>() / 5.0;
     assert!(statistics.frames == 5 && (statistics.mean - mean).abs() < 1e-9);
-    let structure = reports[5].to_structure();
+    let structure = reports[6].to_structure();
     assert_eq!(structure.get::<&str>("type").unwrap(), "pooled");
     assert_eq!(structure.get::<f64>("score").unwrap(), statistics.mean);
 }
@@ -235,4 +236,63 @@ fn wrong_settings_fail_at_the_start_with_a_reason() {
         let error = run(&frames(1, "video/x-raw,format=I420,width=320,height=240", &element)).unwrap_err();
         assert!(error.contains(expected) && error.contains("cannot load the model"), "{element}: {error}");
     }
+}
+
+/// What a sink says when a frame of `running_time` came `late` milliseconds too late.
+fn lateness(running_time: u64, late: i64) -> gst::Event {
+    let running_time = gst::ClockTime::from_mseconds(running_time);
+    gst::event::Qos::builder(gst::QOSType::Underflow, 1.5, late * 1_000_000).timestamp(running_time).build()
+}
+
+#[test]
+fn late_frames_pass_without_a_score() {
+    init();
+    let mut harness = gstreamer_check::Harness::new("qmambaiqa");
+    harness.set_src_caps_str("video/x-raw,format=GRAY8,width=224,height=224,framerate=25/1");
+    let element = harness.element().expect("an element");
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    element.set_property("crops", 1u32);
+    let push = |harness: &mut gstreamer_check::Harness, pts: u64| {
+        let mut buffer = gst::Buffer::from_slice(vec![128u8; 224 * 224]);
+        buffer.get_mut().expect("own").set_pts(gst::ClockTime::from_mseconds(pts));
+        let buffer = harness.push_and_pull(buffer).expect("passes");
+        FrameQuality::from_buffer(&buffer).map(|q| (q.frame, q.held))
+    };
+    assert_eq!(push(&mut harness, 0), Some((0, false)));
+    harness.push_upstream_event(lateness(0, 80));
+    let sent = std::iter::from_fn(|| harness.try_pull_upstream_event()).any(|e| e.type_() == gst::EventType::Qos);
+    assert!(sent, "whoever is upstream hears of it too");
+    // Up to 80 ms everything is late, and carries a score only where `hold` is set.
+    assert_eq!(push(&mut harness, 40), None);
+    element.set_property("hold", true);
+    assert_eq!(push(&mut harness, 80), Some((0, true)));
+    assert_eq!(push(&mut harness, 120), Some((3, false)));
+    // Early again.
+    harness.push_upstream_event(lateness(120, -40));
+    assert_eq!(push(&mut harness, 160), Some((4, false)));
+    let statistics = element.property::<gst::Structure>("statistics");
+    let count = |name| statistics.get::<u64>(name).unwrap();
+    assert_eq!((count("seen"), count("frames"), count("late")), (5, 3, 2));
+
+    let messages = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Qos])).collect::<Vec<_>>();
+    assert_eq!(messages.len(), 2);
+    let gst::MessageView::Qos(qos) = messages[1].view() else { panic!("{messages:?}") };
+    let time = Some(gst::ClockTime::from_mseconds(80));
+    let (_, running_time, _, timestamp, _) = qos.get();
+    assert_eq!((running_time, timestamp), (time, time));
+    assert_eq!(qos.values(), (0, 1.5, 1_000_000));
+    let count = |n| gst::GenericFormattedValue::from(gst::format::Buffers::from_u64(n));
+    assert_eq!(qos.stats(), (count(1), count(2)));
+
+    // A flush forgets it, and so does who does not want it.
+    harness.push_upstream_event(lateness(160, 1000));
+    assert_eq!(push(&mut harness, 200), Some((4, true)));
+    element.set_property("qos", false);
+    assert_eq!(push(&mut harness, 240), Some((6, false)));
+    element.set_property("qos", true);
+    harness.push_event(gst::event::FlushStart::new());
+    harness.push_event(gst::event::FlushStop::new(true));
+    harness.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+    assert_eq!(push(&mut harness, 280), Some((0, false)));
 }

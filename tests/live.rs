@@ -1,7 +1,8 @@
-//! Watching a stream: scoring beside it, alarms, jitter.
+//! Watching a stream: scoring beside it, alarms, scenes, jitter.
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
+use qmambaiqa::indicators::Reason;
 use qmambaiqa::plugin::{FrameQuality, Report};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ struct Run {
     delays: Vec<Duration>,
     /// seen, dropped and scored frames.
     counts: (u64, u64, u64),
+    statistics: gst::Structure,
     error: Option<String>,
 }
 
@@ -57,7 +59,7 @@ fn run(source: &str, element: &str) -> Run {
     let counts = (count("seen"), count("dropped"), count("frames"));
     pipeline.set_state(gst::State::Null).unwrap();
     let (qualities, delays) = std::mem::take(&mut *seen.lock().unwrap());
-    Run { qualities, reports, delays, counts, error }
+    Run { qualities, reports, delays, counts, statistics, error }
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
@@ -116,46 +118,115 @@ fn jitter_scatters_frames_and_keeps_their_number() {
     assert_ne!(jittered, scored("crops=1 interval=200000000 jitter=1 seed=4"));
 }
 
-/// Two contents of ten frames in turn; the threshold lies between their scores.
-#[test]
-fn alarms_begin_and_end() {
-    let part = |pattern: &str| {
+/// Patterns of ten frames each, 200 ms apart.
+fn patterns(names: &[&str]) -> String {
+    let part = |pattern: &&str| {
         format!(
             "videotestsrc num-buffers=10 pattern={pattern} ! video/x-raw,format=I420,width=320,height=240,framerate=5/1 ! c. "
         )
     };
-    let source = format!("{}{}{}concat name=c", part("smpte"), part("snow"), part("smpte"));
-    let scores = |run: &Run| -> Vec<f64> { run.qualities.iter().flatten().map(|q| q.score).collect() };
+    names.iter().map(part).collect::<String>() + "concat name=c"
+}
+
+/// Of each alarm that begins or ends: whether it begins, why, and the milliseconds when it is posted and since when.
+fn alarms(run: &Run) -> Vec<(bool, Reason, u64, u64)> {
+    let found = |report: &Report| match report {
+        Report::Alarm { times, low, reason, since, .. } => {
+            assert_eq!(Report::from_structure(&report.to_structure()).as_ref(), Some(report));
+            Some((*low, *reason, times.running_time / 1_000_000, since / 1_000_000))
+        }
+        _ => None,
+    };
+    run.reports.iter().filter_map(found).collect()
+}
+
+fn scores(run: &Run) -> Vec<f64> {
+    run.qualities.iter().flatten().map(|q| q.score).collect()
+}
+
+/// Two contents in turn; the threshold lies between their scores.
+#[test]
+fn alarms_begin_and_end() {
+    let source = patterns(&["smpte", "snow", "smpte"]);
     let all = scores(&run(&source, "crops=1"));
     assert_eq!(all.len(), 30);
     let (smpte, snow) = (all[5], all[15]);
     println!("smpte {smpte:.1}, snow {snow:.1}");
     assert!((smpte - snow).abs() > 5.0);
     let middle = (smpte + snow) / 2.0;
-    let alarms = |element: &str| {
-        let run = run(&source, element);
-        let found = |report: &Report| match report {
-            Report::Alarm { times, low, score, threshold, since } => {
-                assert_eq!(*low, score < threshold);
-                Some((*low, times.running_time / 1_000_000, since / 1_000_000))
-            }
-            _ => None,
-        };
-        (run.reports.iter().filter_map(found).collect::<Vec<_>>(), run.error)
-    };
     let element = format!("crops=1 low-threshold={middle} post-messages=false alarm-hold=600000000");
     // Frames are 200 ms apart: the fourth one after a change is 600 ms late.
     let expected = if snow < smpte {
-        vec![(true, 2600, 2000), (false, 4600, 4000)]
+        vec![(true, Reason::Quality, 2600, 2000), (false, Reason::Quality, 4600, 4000)]
     } else {
-        vec![(true, 600, 0), (false, 2600, 2000), (true, 4600, 4000)]
+        let begin = |at| (true, Reason::Quality, at + 600, at);
+        vec![begin(0), (false, Reason::Quality, 2600, 2000), begin(4000)]
     };
-    assert_eq!(alarms(&element), (expected, None));
+    let seen = run(&source, &element);
+    assert_eq!((alarms(&seen), seen.error), (expected, None));
     // Hysteresis: nothing is good enough to end it.
     let high = smpte.max(snow) + 1.0;
-    let (only, _) = alarms(&format!("{element} high-threshold={high}"));
+    let only = alarms(&run(&source, &format!("{element} high-threshold={high}")));
     assert_eq!(only.len(), 1, "{only:?}");
-    let (_, error) = alarms(&format!("{element} alarm-error=true"));
+    let error = run(&source, &format!("{element} alarm-error=true")).error;
     assert!(error.is_some_and(|e| e.contains("quality is too low")));
-    assert_eq!(alarms("crops=1").0, []);
+    assert_eq!(alarms(&run(&source, "crops=1")), []);
+}
+
+#[test]
+fn black_and_frozen_pictures_raise_alarms_where_they_shall() {
+    let (black, frozen) = (patterns(&["snow", "black", "snow"]), patterns(&["snow", "red", "snow"]));
+    let element = "crops=1 post-messages=false alarm-hold=400000000";
+    let seen = run(&black, &format!("{element} black-alarm=true"));
+    assert_eq!(alarms(&seen), [(true, Reason::Black, 2400, 2000), (false, Reason::Black, 4400, 4000)]);
+    // A still is frozen after a second, and then that must last.
+    let freeze = format!("{element} freeze-alarm=true freeze-time=1000000000");
+    let seen = run(&frozen, &freeze);
+    assert_eq!(alarms(&seen), [(true, Reason::Freeze, 3400, 3000), (false, Reason::Freeze, 4400, 4000)]);
+    let indicators: Vec<_> = seen.qualities.iter().flatten().map(|q| q.indicators).collect();
+    assert_eq!((indicators[0].change, indicators[15].change), (None, Some(0.0)));
+    assert_eq!((indicators[12].frozen, indicators[19].frozen, indicators[20].frozen), (400_000_000, 1_800_000_000, 0));
+    assert!(indicators[15].sharpness.is_none() && indicators[5].sharpness.is_some_and(|s| s > 1.0));
+    // Off by default; and what is asked for stops the stream.
+    for source in [&black, &frozen] {
+        assert_eq!(alarms(&run(source, element)), []);
+    }
+    let error = run(&black, &format!("{element} black-alarm=true alarm-error=true")).error;
+    assert!(error.as_ref().is_some_and(|e| e.contains("the picture is black")), "{error:?}");
+    // An alarm by score says why it came: everything is under 100.
+    let seen = run(&patterns(&["black"]), &format!("{element} low-threshold=100"));
+    assert_eq!(alarms(&seen), [(true, Reason::Black, 400, 0)]);
+}
+
+#[test]
+fn scenes_have_statistics_of_their_own() {
+    let seen = run(&patterns(&["smpte", "snow", "red"]), "crops=1 half-life=1000000000");
+    let scores = scores(&seen);
+    let mut scenes = 0;
+    for report in &seen.reports {
+        let Report::Scene { times, index, statistics } = report else { continue };
+        assert_eq!(Report::from_structure(&report.to_structure()).as_ref(), Some(report));
+        assert_eq!((*index, times.running_time, times.duration), (scenes, scenes * 2_000_000_000, 2_000_000_000));
+        let of_scene = &scores[10 * scenes as usize..][..10];
+        assert_eq!(statistics.frames, 10);
+        assert!((statistics.mean - of_scene.iter().sum::<f64>() / 10.0).abs() < 1e-9);
+        assert_eq!(statistics.max, of_scene.iter().copied().fold(0.0, f64::max));
+        scenes += 1;
+    }
+    assert_eq!(scenes, 3);
+    // A scene is reported before the first frame of the next, the last one before the end.
+    let place = |f: fn(&Report) -> bool| seen.reports.iter().position(f).unwrap();
+    assert_eq!(place(|r| matches!(r, Report::Scene { .. })), 10);
+    assert!(matches!(&seen.reports[seen.reports.len() - 2..], [Report::Scene { .. }, Report::Pooled { .. }]));
+    let numbers: Vec<u64> = seen.qualities.iter().flatten().map(|q| q.indicators.scene).collect();
+    assert_eq!(numbers, (0..30).map(|i| i / 10).collect::<Vec<_>>());
+
+    // 200 ms at a half-life of a second.
+    let average = scores.iter().copied().reduce(|a, score| a + (1.0 - (-0.2f64).exp2()) * (score - a));
+    let (ewma, expected) = (seen.statistics.get::<f64>("ewma").unwrap(), average.unwrap());
+    assert!((ewma - expected).abs() < 1e-9, "{ewma} for {expected}");
+    // While it lasts a scene is among the statistics; what is over has its message.
+    assert!(seen.statistics.get::<gst::Structure>("scene").is_err());
+    let window = seen.statistics.get::<gst::Structure>("window").unwrap();
+    assert_eq!(window.get::<u64>("frames").unwrap(), 30);
 }

@@ -26,6 +26,40 @@ pub(super) fn rectangle(frame: &Frame, part: Rectangle, out: &mut [f32]) {
     );
 }
 
+/// Luma of whole rows, `part` (in coordinates of the planes), to `out` (height, width).
+pub(super) fn luma(frame: &Frame, part: Rectangle, out: &mut [f32]) {
+    let has_luma = frame.layout.family != Family::Rgb && frame.colour.matrix.weights().is_some();
+    if has_luma || frame.layout.family == Family::Gray {
+        let (black, span, _) = levels(frame);
+        for (y, out) in out.chunks_exact_mut(part.width).enumerate() {
+            unpack(frame, 0, part.y + y, part.x, out);
+            out.iter_mut().for_each(|v| *v = ((*v - black) / span).clamp(0.0, 1.0));
+        }
+        return;
+    }
+    let mut rgb = vec![0.0; out.len() * 3];
+    rectangle(frame, part, &mut rgb);
+    let (rgb, _) = rgb.as_chunks::<3>();
+    for (out, &[r, g, b]) in out.iter_mut().zip(rgb) {
+        *out = 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    }
+}
+
+/// The least step of luma, 0 to 1.
+pub(super) fn luma_step(frame: &Frame) -> f64 {
+    1.0 / f64::from(levels(frame).1)
+}
+
+/// Black, and the spans of luma and of chroma, in the samples' units.
+fn levels(frame: &Frame) -> (f32, f32, f64) {
+    let unit = f64::from(1u32 << (frame.layout.sample.depth - 8));
+    let (black, span, chroma_span) = match frame.colour.range {
+        Range::Limited => (16.0 * unit, 219.0 * unit, 224.0 * unit),
+        Range::Full => (0.0, 256.0 * unit - 1.0, 256.0 * unit - 1.0),
+    };
+    (black as f32, span as f32, chroma_span)
+}
+
 /// One component of one row, at full resolution.
 struct Row {
     component: usize,
@@ -207,13 +241,8 @@ enum Finish {
 
 impl Finish {
     fn of(frame: &Frame) -> Self {
-        let unit = f64::from(1u32 << (frame.layout.sample.depth - 8));
-        let (black, span, chroma_span) = match frame.colour.range {
-            Range::Limited => (16.0 * unit, 219.0 * unit, 224.0 * unit),
-            Range::Full => (0.0, 256.0 * unit - 1.0, 256.0 * unit - 1.0),
-        };
-        let neutral = (128.0 * unit) as f32;
-        let (black, span) = (black as f32, span as f32);
+        let (black, span, chroma_span) = levels(frame);
+        let neutral = (128u32 << (frame.layout.sample.depth - 8)) as f32;
         let weights = frame.colour.matrix.weights();
         match (frame.layout.family, weights) {
             (Family::Yuv, Some((kr, kb))) => {

@@ -147,6 +147,26 @@ impl<'a> Frame<'a> {
         self.colour
     }
 
+    /// Luma of `rows` rows of the cropped picture from row `y` on, 0 (black) to 1 (white) and not linearised, into `out`,
+    /// row-major. Of RGB it is that of BT.709.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the rows are none or reach beyond the picture, or `out` has another length.
+    pub fn luma(&self, y: usize, rows: usize, out: &mut [f32]) -> Result<()> {
+        let part = self.shown.part("rows", 0, y, self.shown.width, rows)?;
+        let (expected, given) = (part.width * rows, out.len());
+        if given != expected {
+            return Err(Error::Input(format!("luma of {rows} rows has {expected} values, room for {given}")));
+        }
+        convert::luma(self, part, out);
+        Ok(())
+    }
+
+    /// The least step of [`luma`](Self::luma) that the samples' depth and range allow.
+    pub fn luma_step(&self) -> f64 {
+        convert::luma_step(self)
+    }
+
     /// Converts the rectangle at (`x`, `y`) of the cropped picture into `out`, row-major (height, width, RGB), 0 to 1 and
     /// not linearised. Reads no more than the rectangle and the chroma around it; a pixel's value does not depend on the
     /// rectangle it is asked for in.

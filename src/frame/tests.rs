@@ -296,3 +296,27 @@ fn timing() {
         println!("{format}: {best:?}");
     }
 }
+
+#[test]
+fn luma_is_that_of_the_rgb() {
+    for (i, &format) in PixelFormat::ALL.iter().enumerate() {
+        // Without chroma R, G and B are luma themselves.
+        let (mut noise, neutral) = (noise(i as u32), 128 << (format.layout().sample.depth - 8));
+        let samples = move |c, x, y| if c > 0 && !format.is_rgb() { neutral } else { noise(c, x, y) };
+        let picture = Picture::new(format, 19, 6, samples);
+        let planes = picture.pack(3, 0xff);
+        for range in RANGES {
+            let matrix = if format.is_rgb() { Matrix::Rgb } else { Matrix::Bt709 };
+            let whole = frame(&picture, &planes, Colour::new(matrix, range, ChromaSite::MPEG2));
+            let part = whole.with_crop(2, 1, 15, 4).unwrap();
+            let mut luma = vec![0.0; 15 * 3];
+            part.luma(1, 3, &mut luma).unwrap();
+            let rgb = part.to_rgb().unwrap();
+            for (&got, rgb) in luma.iter().zip(rgb[15 * 3..].chunks(3)) {
+                let expected = 0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2];
+                assert!((got - expected).abs() < 1e-5, "{format} {range:?}: {got} for {expected}");
+            }
+            assert!(part.luma(2, 3, &mut luma).is_err() && part.luma(0, 2, &mut luma).is_err());
+        }
+    }
+}

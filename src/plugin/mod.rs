@@ -1,16 +1,22 @@
 //! The GStreamer element `qmambaiqa`: scores the frames that pass and attaches the quality to them.
 //!
 //! - Every scored buffer carries a `GstCustomMeta` named [`META_NAME`]; [`FrameQuality::from_buffer`] reads it.
-//! - Every scored frame posts an element message `qmambaiqa`, so do end of stream, with the statistics, and an alarm that
-//!   begins or ends; [`Report`] reads all.
+//! - Every scored frame posts an element message `qmambaiqa`, so do the end of a scene and of the stream, with statistics, and
+//!   an alarm that begins or ends; [`Report`] reads all.
+//! - A record of each scored frame may go to a [log](crate::log), and [metrics](crate::metrics) to a monitoring system.
 //!
 //! Pixels are never touched.
 
 mod convert;
 mod imp;
+mod properties;
 mod quality;
 mod report;
+mod scene;
+mod schedule;
+mod scoring;
 mod settings;
+mod state;
 mod stream;
 mod worker;
 
@@ -74,6 +80,38 @@ impl From<crate::model::parameters::Precision> for Precision {
         match precision {
             crate::model::parameters::Precision::Standard => Self::Standard,
             crate::model::parameters::Precision::Exact => Self::Exact,
+        }
+    }
+}
+
+/// How the log is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[repr(i32)]
+#[enum_type(name = "GstQMambaIqaLogFormat")]
+pub enum LogFormat {
+    /// As the file's ending says: `.csv`, `.jsonl`, or `.json` for VMAF's layout.
+    #[default]
+    #[enum_value(name = "By the file's ending", nick = "auto")]
+    Auto = 0,
+    /// A row for each frame.
+    #[enum_value(name = "Comma-separated values", nick = "csv")]
+    Csv = 1,
+    /// An object a line for each frame.
+    #[enum_value(name = "JSON lines", nick = "jsonl")]
+    Jsonl = 2,
+    /// One JSON object in the layout of libvmaf's logs.
+    #[enum_value(name = "JSON in the layout of libvmaf's logs", nick = "vmaf")]
+    Vmaf = 3,
+}
+
+impl LogFormat {
+    /// The format of a file.
+    fn of(self, path: &std::path::Path) -> crate::Result<crate::log::Format> {
+        match self {
+            Self::Auto => crate::log::Format::of(path),
+            Self::Csv => Ok(crate::log::Format::Csv),
+            Self::Jsonl => Ok(crate::log::Format::Jsonl),
+            Self::Vmaf => Ok(crate::log::Format::Vmaf),
         }
     }
 }

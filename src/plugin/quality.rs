@@ -1,5 +1,7 @@
 //! The quality that a buffer carries.
 
+use super::state::Job;
+use crate::indicators::Indicators;
 use crate::scorer::Score;
 use gstreamer as gst;
 
@@ -29,21 +31,24 @@ pub struct FrameQuality {
     pub held: bool,
     /// Running time since the frame that was scored, in nanoseconds; 0 for that frame itself, `u64::MAX` where unknown.
     pub age: u64,
+    /// What is plainly wrong with that frame: fields of the same names, NaN where there is none.
+    pub indicators: Indicators,
 }
 
 impl FrameQuality {
-    pub(super) fn new(score: Score, model: &str, style_prompt: &str, frame: u64) -> Self {
+    pub(super) fn new(score: Score, indicators: Indicators, job: &Job) -> Self {
         Self {
             score: score.score,
             raw: score.raw,
             deviation: score.deviation,
             confidence: score.confidence,
             crops: score.crops as u32,
-            model: model.to_owned(),
-            style_prompt: style_prompt.to_owned(),
-            frame,
+            model: job.scorer.model_name().to_owned(),
+            style_prompt: job.scorer.style_prompt_name().to_owned(),
+            frame: job.frame,
             held: false,
             age: 0,
+            indicators,
         }
     }
 
@@ -90,10 +95,17 @@ impl FrameQuality {
         structure.set("frame", self.frame);
         structure.set("held", self.held);
         structure.set("age", self.age);
+        let Indicators { black, change, frozen, sharpness, scene } = self.indicators;
+        structure.set("black", black);
+        structure.set("change", change.unwrap_or(f64::NAN));
+        structure.set("frozen", frozen);
+        structure.set("sharpness", sharpness.unwrap_or(f64::NAN));
+        structure.set("scene", scene);
     }
 
     /// Reads the fields that [`attach`](Self::attach) sets; none where one is missing.
     pub fn from_structure(structure: &gst::StructureRef) -> Option<Self> {
+        let known = |name| structure.get::<f64>(name).ok().map(|value| (!value.is_nan()).then_some(value));
         Some(Self {
             score: structure.get("score").ok()?,
             raw: structure.get("raw").ok()?,
@@ -105,6 +117,13 @@ impl FrameQuality {
             frame: structure.get("frame").ok()?,
             held: structure.get("held").ok()?,
             age: structure.get("age").ok()?,
+            indicators: Indicators {
+                black: structure.get("black").ok()?,
+                change: known("change")?,
+                frozen: structure.get("frozen").ok()?,
+                sharpness: known("sharpness")?,
+                scene: structure.get("scene").ok()?,
+            },
         })
     }
 }

@@ -1,8 +1,10 @@
 //! The messages on the bus. Field names and types are those of GStreamer's `vmaf` element where it has them.
 
 use super::quality::FrameQuality;
+use crate::indicators::Reason;
 use crate::pooling::Statistics;
 use gstreamer as gst;
+use std::time::Duration;
 
 /// Name of the messages' structure.
 pub const MESSAGE_NAME: &str = "qmambaiqa";
@@ -26,6 +28,13 @@ impl Default for Times {
     }
 }
 
+impl Times {
+    /// The running time, where known.
+    pub(super) fn running(&self) -> Option<Duration> {
+        (self.running_time != u64::MAX).then(|| Duration::from_nanos(self.running_time))
+    }
+}
+
 /// One message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
@@ -36,18 +45,30 @@ pub enum Report {
         /// Its quality.
         quality: FrameQuality,
     },
-    /// Quality became too low, or good again (`type` = `alarm`, `state` = `low` or `normal`).
+    /// Quality became too low, or good again (`type` = `alarm`, `state` = `low` or `normal`, `reason` = `black`,
+    /// `freeze`, `blur` or `quality`).
     Alarm {
         /// Of the frame whose score decided it.
         times: Times,
         /// Whether quality is too low from now on.
         low: bool,
+        /// Why it became so; at the end of an alarm, why that began.
+        reason: Reason,
         /// That frame's score.
         score: f64,
-        /// The limit that it is beyond.
+        /// The limit that it is beyond; a frozen or black picture may be at fault whatever its score.
         threshold: f64,
-        /// Running time in nanoseconds at which scores went beyond it; `u64::MAX` where unknown.
+        /// Running time in nanoseconds at which that began; `u64::MAX` where unknown.
         since: u64,
+    },
+    /// A scene ended (`type` = `scene`; `score` is the mean).
+    Scene {
+        /// When it began; `duration` is the scene's.
+        times: Times,
+        /// Its number, from 0.
+        index: u64,
+        /// Over its scored frames.
+        statistics: Statistics,
     },
     /// The stream ended (`type` = `pooled`; `score` is the mean).
     Pooled {
@@ -62,7 +83,10 @@ impl Report {
     /// The message's structure.
     pub fn to_structure(&self) -> gst::Structure {
         let mut structure = gst::Structure::new_empty(MESSAGE_NAME);
-        let (Self::Frame { times, .. } | Self::Alarm { times, .. } | Self::Pooled { times, .. }) = self;
+        let (Self::Frame { times, .. }
+        | Self::Alarm { times, .. }
+        | Self::Scene { times, .. }
+        | Self::Pooled { times, .. }) = self;
         structure.set("timestamp", times.timestamp);
         structure.set("stream-time", times.stream_time);
         structure.set("running-time", times.running_time);
@@ -73,12 +97,19 @@ impl Report {
                 structure.set("type", "frame");
                 structure.set("index", i32::try_from(quality.frame).unwrap_or(i32::MAX));
             }
-            Self::Alarm { low, score, threshold, since, .. } => {
+            Self::Alarm { low, reason, score, threshold, since, .. } => {
                 structure.set("score", *score);
                 structure.set("type", "alarm");
                 structure.set("state", if *low { "low" } else { "normal" });
+                structure.set("reason", reason.name());
                 structure.set("threshold", *threshold);
                 structure.set("since", *since);
+            }
+            Self::Scene { index, statistics, .. } => {
+                structure.set("score", statistics.mean);
+                structure.set("type", "scene");
+                structure.set("index", i32::try_from(*index).unwrap_or(i32::MAX));
+                write_statistics(statistics, &mut structure);
             }
             Self::Pooled { statistics, .. } => {
                 structure.set("score", statistics.mean);
@@ -110,9 +141,15 @@ impl Report {
                     "normal" => false,
                     _ => return None,
                 },
+                reason: Reason::from_name(structure.get::<&str>("reason").ok()?)?,
                 score: structure.get("score").ok()?,
                 threshold: structure.get("threshold").ok()?,
                 since: structure.get("since").ok()?,
+            }),
+            "scene" => Some(Self::Scene {
+                times,
+                index: u64::try_from(structure.get::<i32>("index").ok()?).ok()?,
+                statistics: read_statistics(structure)?,
             }),
             "pooled" => Some(Self::Pooled { times, statistics: read_statistics(structure)? }),
             _ => None,
@@ -130,9 +167,9 @@ impl Report {
 
 /// Sets the statistics' fields.
 pub(super) fn write_statistics(statistics: &Statistics, structure: &mut gst::StructureRef) {
-    let Statistics { frames, mean, harmonic_mean, min, p1, p5, p10, p50 } = *statistics;
+    let Statistics { frames, mean, harmonic_mean, min, max, p1, p5, p10, p50 } = *statistics;
     structure.set("frames", frames);
-    let values = [("mean", mean), ("harmonic-mean", harmonic_mean), ("min", min)];
+    let values = [("mean", mean), ("harmonic-mean", harmonic_mean), ("min", min), ("max", max)];
     for (name, value) in values.into_iter().chain([("p1", p1), ("p5", p5), ("p10", p10), ("p50", p50)]) {
         structure.set(name, value);
     }
@@ -146,6 +183,7 @@ fn read_statistics(structure: &gst::StructureRef) -> Option<Statistics> {
         mean: value("mean")?,
         harmonic_mean: value("harmonic-mean")?,
         min: value("min")?,
+        max: value("max")?,
         p1: value("p1")?,
         p5: value("p5")?,
         p10: value("p10")?,

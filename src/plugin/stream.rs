@@ -1,50 +1,34 @@
-//! What the element knows between start and stop.
+//! What the element knows of a stream, from one flush to the next.
 
 use super::quality::FrameQuality;
 use super::report::{Report, Times, write_statistics};
+use super::scene::Scene;
+use super::schedule::Schedule;
 use super::settings::Settings;
-use super::worker::Worker;
-use crate::pooling::{Alarm, Limits, Pool};
-use crate::random::Random;
-use crate::scorer::Scorer;
+use super::state::{Job, Scored};
+use crate::indicators::{Reason, Watch};
+use crate::pooling::{Alarm, Ewma, Limits, Pool};
 use gstreamer as gst;
-use gstreamer_video as gst_video;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// What exists between start and stop.
-pub(super) struct State {
-    pub scorer: Scorer,
-    pub info: Option<gst_video::VideoInfo>,
-    pub stream: Stream,
-    /// Where scoring is asynchronous.
-    pub worker: Option<Arc<Worker<Job>>>,
-}
-
-/// A frame to score beside the stream.
-pub(super) struct Job {
-    pub scorer: Scorer,
-    pub info: gst_video::VideoInfo,
-    pub settings: Settings,
-    pub buffer: gst::Buffer,
-    pub frame: u64,
-    pub times: Times,
-    /// [`Stream::generation`] when it came.
-    pub generation: u64,
-}
 
 /// What a flush forgets.
 pub(super) struct Stream {
     pub pool: Pool,
+    pub ewma: Ewma,
+    watch: Watch,
+    scene: Option<Scene>,
     alarm: Alarm,
+    /// Why the alarm was raised.
+    reason: Reason,
     /// Frames seen, scored or not.
     pub frames: u64,
     /// Frames that were due and gave way to newer ones.
     pub dropped: u64,
-    /// Running time before which no frame is scored, without the jitter.
-    pub due: Option<gst::ClockTime>,
-    /// How much later by jitter.
-    late: gst::ClockTime,
+    /// Frames that were due and too late to be scored.
+    pub late: u64,
+    /// Frames that were scored.
+    pub scored: u64,
+    pub schedule: Schedule,
     pub last: Option<(FrameQuality, Times)>,
     pub warned_interlaced: bool,
     /// Counts flushes: what was begun before one does not count after it.
@@ -55,35 +39,20 @@ impl Stream {
     pub fn new(window: u64, generation: u64) -> Self {
         Self {
             pool: Pool::new(Some(Duration::from_nanos(window))),
+            ewma: Ewma::default(),
+            watch: Watch::default(),
+            scene: None,
             alarm: Alarm::default(),
+            reason: Reason::default(),
             frames: 0,
             dropped: 0,
-            due: None,
-            late: gst::ClockTime::ZERO,
+            late: 0,
+            scored: 0,
+            schedule: Schedule::default(),
             last: None,
             warned_interlaced: false,
             generation,
         }
-    }
-
-    /// Whether a frame is to be scored, and when the next one will be.
-    pub fn is_due(&mut self, times: &Times, settings: &Settings) -> bool {
-        if settings.interval == 0 || times.running_time == u64::MAX {
-            return true;
-        }
-        let now = gst::ClockTime::from_nseconds(times.running_time);
-        let step = gst::ClockTime::from_nseconds(settings.interval);
-        match self.due {
-            Some(due) if now < due.saturating_add(self.late) => return false,
-            // Due times stay on one raster, so that frames which come a little late do not add up to a slower rate.
-            Some(due) if now < due.saturating_add(self.late).saturating_add(step) => {
-                self.due = Some(due.saturating_add(step))
-            }
-            _ => self.due = Some(now.saturating_add(step)),
-        }
-        let jitter = settings.jitter * Random::new(settings.seed, self.frames).uniform();
-        self.late = gst::ClockTime::from_nseconds((jitter * settings.interval as f64) as u64);
-        true
     }
 
     /// The last score, for a buffer that has none of its own.
@@ -94,31 +63,73 @@ impl Stream {
         Some(FrameQuality { held: true, age, ..last.clone() })
     }
 
-    /// Takes a frame's score; gives the alarm that begins or ends by it.
-    pub fn take(&mut self, quality: &FrameQuality, times: Times, settings: &Settings) -> Option<Report> {
-        let time = (times.running_time != u64::MAX).then(|| Duration::from_nanos(times.running_time));
+    /// Takes what was found in a frame; gives its quality, and the scene and the alarm that end or begin by it.
+    pub fn take(&mut self, scored: Scored, job: &Job) -> (FrameQuality, [Option<Report>; 2]) {
+        let (times, settings) = (job.times, &job.settings);
+        let time = times.running();
+        let quality = FrameQuality::new(scored.score, self.watch.take(scored.luma, time), job);
         self.pool.push(time, quality.score);
+        self.ewma.push(Duration::from_nanos(settings.half_life), time, quality.score);
+        let index = quality.indicators.scene;
+        let ended = self.scene.take_if(|scene| scene.index != index).and_then(|scene| scene.report(times.running_time));
+        self.scene.get_or_insert_with(|| Scene::new(index, times)).push(time, quality.score);
         self.last = Some((quality.clone(), times));
-        let hold = Duration::from_nanos(settings.alarm_hold);
-        let limits = Limits { low: settings.low_threshold, high: settings.high_threshold, hold };
-        let (low, since) = self.alarm.update(limits, time, quality.score)?;
-        let threshold = if low { limits.low } else { limits.high.max(limits.low) };
-        let since = time.map_or(u64::MAX, |_| since.as_nanos() as u64);
-        Some(Report::Alarm { times, low, score: quality.score, threshold, since })
+        let alarm = self.alarm(&quality, times, settings);
+        (quality, [ended, alarm])
     }
 
-    /// The statistics of the stream, and of the window.
+    /// The alarm that begins or ends by a frame.
+    fn alarm(&mut self, quality: &FrameQuality, times: Times, settings: &Settings) -> Option<Report> {
+        let faults = settings.freeze_alarm || settings.black_alarm;
+        let hold = Duration::from_nanos(settings.alarm_hold);
+        let limits = Limits { low: settings.low_threshold, high: settings.high_threshold, hold, faults };
+        let (indicators, freeze_time) = (&quality.indicators, Duration::from_nanos(settings.freeze_time));
+        let fault =
+            settings.freeze_alarm && indicators.is_frozen(freeze_time) || settings.black_alarm && indicators.is_black();
+        let (low, since) = self.alarm.update(limits, times.running(), quality.score, fault)?;
+        if low {
+            self.reason = indicators.reason(freeze_time);
+        }
+        let threshold = if low { limits.low } else { limits.high.max(limits.low) };
+        let since = times.running().map_or(u64::MAX, |_| since.as_nanos() as u64);
+        Some(Report::Alarm { times, low, reason: self.reason, score: quality.score, threshold, since })
+    }
+
+    /// What there is to say at the end: of the last scene, and of the whole.
+    pub fn end(&mut self) -> [Option<Report>; 2] {
+        let Some((_, times)) = self.last.as_ref() else { return [None, None] };
+        let end = times.running_time.saturating_add(if times.duration == u64::MAX { 0 } else { times.duration });
+        let scene = self.scene.take().and_then(|scene| scene.report(end));
+        [scene, self.pool.stream().map(|statistics| Report::Pooled { times: *times, statistics })]
+    }
+
+    /// Whether there is an alarm.
+    pub fn is_alarmed(&self) -> bool {
+        self.alarm.is_raised()
+    }
+
+    /// The statistics of the stream, of the window and of the scene.
     pub fn statistics(&self) -> gst::Structure {
         let mut structure = gst::Structure::new_empty("qmambaiqa-statistics");
         structure.set("seen", self.frames);
         structure.set("dropped", self.dropped);
+        structure.set("late", self.late);
         if let Some(stream) = self.pool.stream() {
             write_statistics(&stream, &mut structure);
+        }
+        if let Some(average) = self.ewma.average() {
+            structure.set("ewma", average);
         }
         if let Some(window) = self.pool.window() {
             let mut of_window = gst::Structure::new_empty("window");
             write_statistics(&window, &mut of_window);
             structure.set("window", of_window);
+        }
+        if let Some((scene, statistics)) = self.scene.as_ref().and_then(|scene| Some((scene, scene.pool.stream()?))) {
+            let mut of_scene = gst::Structure::new_empty("scene");
+            of_scene.set("index", scene.index);
+            write_statistics(&statistics, &mut of_scene);
+            structure.set("scene", of_scene);
         }
         structure
     }

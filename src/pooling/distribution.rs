@@ -94,6 +94,7 @@ impl Distribution {
             mean: self.sum / count,
             harmonic_mean: count / self.inverse_sum - 1.0,
             min: self.min,
+            max: self.max,
             p1: self.percentile(0.01),
             p5: self.percentile(0.05),
             p10: self.percentile(0.10),

@@ -2,11 +2,13 @@
 
 mod alarm;
 mod distribution;
+mod ewma;
 #[cfg(test)]
 mod tests;
 
 pub use alarm::{Alarm, Limits};
 pub use distribution::EXACT_SCORES;
+pub use ewma::Ewma;
 
 use distribution::Distribution;
 use std::collections::VecDeque;
@@ -21,6 +23,7 @@ pub struct Statistics {
     /// `1 / mean(1 / (score + 1)) - 1`, as VMAF has it; scores under 0 count as 0 here. It stresses bad frames.
     pub harmonic_mean: f64,
     pub min: f64,
+    pub max: f64,
     pub p1: f64,
     pub p5: f64,
     pub p10: f64,
@@ -87,5 +90,11 @@ impl Pool {
         let mut window = Distribution::default();
         window.extend(self.recent.iter().map(|&(_, score)| score));
         window.statistics()
+    }
+
+    /// Mean of the window's scores alone, which costs less.
+    pub fn window_mean(&self) -> Option<f64> {
+        let sum = self.recent.iter().map(|&(_, score)| score).sum::<f64>();
+        (!self.recent.is_empty()).then(|| sum / self.recent.len() as f64)
     }
 }

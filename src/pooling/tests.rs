@@ -28,7 +28,7 @@ fn percentile(scores: &[f64], part: f64) -> f64 {
 fn statistics_by_hand() {
     // numpy.percentile([40, 10, 30, 20], [1, 5, 10, 50]) = [10.3, 11.5, 13, 25]
     let s = stream(&[40.0, 10.0, 30.0, 20.0]);
-    assert_eq!((s.frames, s.mean, s.min), (4, 25.0, 10.0));
+    assert_eq!((s.frames, s.mean, s.min, s.max), (4, 25.0, 10.0, 40.0));
     for (got, expected) in [(s.p1, 10.3), (s.p5, 11.5), (s.p10, 13.0), (s.p50, 25.0)] {
         close(got, expected, 1e-12);
     }
@@ -66,13 +66,14 @@ fn the_window_expires() {
         let window = pool.window().expect("scores");
         assert_eq!(window.frames, u64::from(frame + 1).min(25), "one second of 25 frames a second");
         assert_eq!(window.min, f64::from(frame.saturating_sub(24)));
+        assert_eq!(pool.window_mean(), Some(window.mean));
     }
     assert_eq!(pool.stream().expect("scores").frames, 100);
     pool.push(seconds(1000.0), 1.0);
     assert_eq!(pool.window().expect("one").frames, 1, "after a gap");
     pool.push(Some(Duration::MAX), 1.0);
     pool.reset();
-    assert_eq!((pool.stream(), pool.window()), (None, None));
+    assert_eq!((pool.stream(), pool.window(), pool.window_mean()), (None, None, None));
     pool.push(seconds(0.5), 1.0);
     assert_eq!(pool.window().expect("one").frames, 1);
 }

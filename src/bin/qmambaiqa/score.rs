@@ -7,11 +7,14 @@ use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use qmambaiqa::crops::CropPlan;
 use qmambaiqa::frame::Frame;
+use qmambaiqa::indicators::{Indicators, Watch};
+use qmambaiqa::log::{self, Log, Record};
 use qmambaiqa::pooling::{Pool, Statistics};
 use qmambaiqa::train::dataset::read_image;
-use qmambaiqa::train::evaluation::score_picture;
+use qmambaiqa::train::evaluation::{self, score_picture};
 use qmambaiqa::{Options, Score, Scorer};
 use serde::Serialize;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,6 +37,9 @@ pub struct Args {
     /// Form of the output; JSON is one object a line
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
+    /// File that gets a record for each frame too; its ending says how: .csv, .jsonl, or .json as libvmaf's log
+    #[arg(long)]
+    log: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -70,6 +76,7 @@ struct Job<'a> {
     plan: CropPlan,
     interval: Duration,
     output: Output,
+    log: RefCell<Option<Log>>,
 }
 
 pub fn run(args: &Args) -> Result<bool> {
@@ -78,10 +85,17 @@ pub fn run(args: &Args) -> Result<bool> {
     };
     let plan = args.scorer.plan()?;
     let options = args.scorer.options()?;
+    let log = match &args.log {
+        Some(path) if log::Format::of(path)? == log::Format::Vmaf && args.paths.len() > 1 => {
+            bail!("{}: such a log holds one video; use .csv or .jsonl, or score one at a time", path.display())
+        }
+        Some(path) => Some(Log::create(path, log::Format::of(path)?)?),
+        None => None,
+    };
     let scorer = args.scorer.open()?;
     let width = args.paths.iter().map(|p| p.to_string_lossy().chars().count()).max().unwrap_or(0).max(6);
     let output = Output { format: args.format, width };
-    let job = Job { scorer: &scorer, options: &options, plan, interval, output };
+    let job = Job { scorer: &scorer, options: &options, plan, interval, output, log: RefCell::new(log) };
     let bar = common::bar(args.paths.len());
     let mut header = false;
     let mut good = true;
@@ -104,6 +118,9 @@ pub fn run(args: &Args) -> Result<bool> {
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if let Some(log) = job.log.borrow_mut().as_mut() {
+        log.complete()?;
+    }
     Ok(good)
 }
 
@@ -111,7 +128,11 @@ impl Job<'_> {
     fn source(&self, path: &Path) -> Result<()> {
         let name = path.to_string_lossy();
         let mut pool = Pool::new(None);
-        let mut each = |frame: u64, time: Option<f64>, score: Score| -> Result<()> {
+        let mut each = |frame: u64, time: Option<f64>, indicators: &Indicators, score: Score| -> Result<()> {
+            if let Some(log) = self.log.borrow_mut().as_mut() {
+                let names = (self.scorer.model_name(), self.scorer.style_prompt_name());
+                log.write(&Record::new(&name, frame, time, &score, names).with(indicators))?;
+            }
             pool.push(time.and_then(|t| Duration::try_from_secs_f64(t).ok()), score.score);
             self.output.frame(&Line {
                 source: &name,
@@ -129,7 +150,8 @@ impl Job<'_> {
             Kind::Picture => {
                 let picture = read_image(path)?;
                 let score = score_picture(self.scorer, &self.plan, &picture);
-                each(0, None, score.with_context(|| name.to_string())?)?;
+                let indicators = Watch::default().look(&evaluation::frame(&picture)?, None)?;
+                each(0, None, &indicators, score.with_context(|| name.to_string())?)?;
             }
             Kind::Y4m if stdin => self.y4m(io::stdin().lock(), "standard input", &mut each)?,
             Kind::Y4m => {
@@ -142,13 +164,12 @@ impl Job<'_> {
         self.output.summary(&Summary { source: &name, summary }, kind == Kind::Picture)
     }
 
-    fn y4m(
-        &self,
-        reader: impl io::Read,
-        name: &str,
-        each: &mut dyn FnMut(u64, Option<f64>, Score) -> Result<()>,
-    ) -> Result<()> {
-        let mut each = |frame, time, _: &Frame, score| each(frame, time, score);
+    fn y4m(&self, reader: impl io::Read, name: &str, each: video::Each) -> Result<()> {
+        let mut watch = Watch::default();
+        let mut each = |number, time: Option<f64>, frame: &Frame, score| {
+            let shown = time.and_then(|t| Duration::try_from_secs_f64(t).ok());
+            each(number, time, &watch.look(frame, shown)?, score)
+        };
         match source::score_y4m(reader, self.scorer, &self.plan, self.interval, &mut each) {
             Err(error) if !common::is_closed(&error) => Err(error.context(name.to_owned())),
             result => result,

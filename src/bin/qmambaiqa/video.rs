@@ -4,6 +4,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use qmambaiqa::crops::CropPlan;
+use qmambaiqa::indicators::Indicators;
 use qmambaiqa::plugin::{FrameQuality, Report};
 use qmambaiqa::{Options, Score};
 use std::collections::BTreeMap;
@@ -11,8 +12,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What is called with each scored frame: its number, its time in seconds, its score.
-type Each<'a> = &'a mut dyn FnMut(u64, Option<f64>, Score) -> Result<()>;
+/// What is called with each scored frame: its number, its time in seconds, its indicators, its score.
+pub type Each<'a> = &'a mut dyn FnMut(u64, Option<f64>, &Indicators, Score) -> Result<()>;
 
 /// Side of [`Looks::thumbnails`].
 pub const THUMBNAIL: usize = 16;
@@ -174,7 +175,7 @@ fn play(pipeline: &gst::Pipeline, path: &Path, each: Each) -> Result<()> {
                         confidence: quality.confidence,
                         crops: quality.crops as usize,
                     };
-                    each(quality.frame, time, score)?;
+                    each(quality.frame, time, &quality.indicators, score)?;
                 }
             }
             _ => (),

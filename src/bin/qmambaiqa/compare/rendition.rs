@@ -5,6 +5,7 @@ use crate::source::{self, Kind};
 use crate::video::{self, Looks, THUMBNAIL};
 use anyhow::{Context, Result, bail};
 use qmambaiqa::frame::Frame;
+use qmambaiqa::indicators::Indicators;
 use qmambaiqa::pooling::{Pool, Statistics};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -75,7 +76,7 @@ fn score(path: &Path, args: &ScorerArgs, interval: Duration, scale: Option<(u32,
         Kind::Other => {
             let looks = Arc::new(Mutex::new(Looks::default()));
             let mut numbers = Vec::new();
-            let mut each = |number, time: Option<f64>, score: qmambaiqa::Score| {
+            let mut each = |number, time: Option<f64>, _: &Indicators, score: qmambaiqa::Score| {
                 let Some(time) = time else { bail!("{}: frame {number} has no time", path.display()) };
                 frames.push(Scored { time, score: score.score, thumbnail: None });
                 numbers.push(number);
