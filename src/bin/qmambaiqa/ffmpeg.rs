@@ -1,11 +1,36 @@
-//! The ffmpeg that does the encoding, and VMAF where it has it.
+//! The ffmpeg that encodes, decodes what GStreamer does not, and measures against a reference where it has libvmaf.
 
-use super::metrics::Vmaf;
 use anyhow::{Context, Result, anyhow, bail};
 use image::RgbImage;
+use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
+
+/// What libvmaf measures of a picture.
+#[derive(Debug, Clone, Copy)]
+pub struct Vmaf {
+    /// VMAF without enhancement gain.
+    pub neg: f64,
+    pub ms_ssim: f64,
+    /// Additive impairment measure: 0 is none.
+    pub aim: Option<f64>,
+}
+
+/// What libvmaf measures of a video, in 8 bits and 4:2:0: means over all frames.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct FullReference {
+    /// Model vmaf_v0.6.1.
+    pub vmaf: f64,
+    /// VMAF without enhancement gain.
+    pub vmaf_neg: f64,
+    /// Of luma.
+    pub ssim: f64,
+    /// Of luma, in decibels; without loss libvmaf gives its most, 60 for 8 bits.
+    pub psnr: f64,
+}
 
 /// An ffmpeg with what it can do.
 pub struct Ffmpeg {
@@ -35,14 +60,21 @@ impl Ffmpeg {
         self.vmaf
     }
 
-    fn run(&self, args: &[&str]) -> Result<Vec<u8>> {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
         command.args(["-hide_banner", "-nostdin", "-v", "error", "-y"]).args(args);
-        let out = command.output().with_context(|| format!("cannot run {}", self.path.display()))?;
+        command
+    }
+
+    fn failed(&self, args: &[&str], errors: &str) -> anyhow::Error {
+        let last = errors.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
+        anyhow!("{} {}: {last}", self.path.display(), args.join(" "))
+    }
+
+    fn run(&self, args: &[&str]) -> Result<Vec<u8>> {
+        let out = self.command(args).output().with_context(|| format!("cannot run {}", self.path.display()))?;
         if !out.status.success() {
-            let errors = String::from_utf8_lossy(&out.stderr);
-            let last = errors.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
-            bail!("{} {}: {last}", self.path.display(), args.join(" "));
+            return Err(self.failed(args, &String::from_utf8_lossy(&out.stderr)));
         }
         Ok(out.stdout)
     }
@@ -89,22 +121,98 @@ impl Ffmpeg {
             .with_context(|| format!("{clip}: {count} frames from {second} s"))
     }
 
+    /// Encodes the first video stream of `clip`, its pictures as they are.
+    pub fn transcode(&self, clip: &Path, codec: &[&str], output: &Path) -> Result<()> {
+        let (clip, output) = (text(clip)?, text(output)?);
+        self.run(&[&["-i", clip.as_str(), "-map", "0:v:0", "-threads", "1"], codec, &[output.as_str()][..]].concat())?;
+        Ok(())
+    }
+
+    /// Has `read` read the first video stream of `clip` as Y4M, at a constant frame rate, scaled to `size` where given.
+    /// `read` may stop before the end.
+    pub fn decode<T>(
+        &self,
+        clip: &Path,
+        size: Option<(u32, u32)>,
+        read: impl FnOnce(ChildStdout) -> Result<T>,
+    ) -> Result<T> {
+        let clip = text(clip)?;
+        let formats = "format=yuv420p|yuv422p|yuv444p|yuv420p10le|yuv422p10le|yuv444p10le|gray";
+        let filters = size.map_or(formats.into(), |(w, h)| format!("{},{formats}", scaled(w, h)));
+        // High bit depths are an extension of Y4M.
+        let args = ["-i", &clip, "-map", "0:v:0", "-vf", &filters, "-strict", "-1", "-f", "yuv4mpegpipe", "pipe:1"];
+        let mut errors = tempfile::tempfile()?;
+        let mut child = self
+            .command(&args)
+            .stdout(Stdio::piped())
+            .stderr(errors.try_clone()?)
+            .spawn()
+            .with_context(|| format!("cannot run {}", self.path.display()))?;
+        let result = match child.stdout.take() {
+            Some(stdout) => read(stdout),
+            None => Err(anyhow!("{} has no output", self.path.display())),
+        };
+        let status = child.wait()?;
+        let mut said = String::new();
+        errors.rewind()?;
+        errors.read_to_string(&mut said)?;
+        // Where reading stopped first, its own reason counts.
+        if status.success() || said.contains("Broken pipe") { result } else { Err(self.failed(&args, &said)) }
+    }
+
+    /// What libvmaf says of two videos of one length, each scaled to `size` where given.
+    pub fn full_reference(
+        &self,
+        reference: &Path,
+        distorted: &Path,
+        size: Option<(u32, u32)>,
+    ) -> Result<FullReference> {
+        let scale = size.map_or(String::new(), |(w, h)| format!(",{}", scaled(w, h)));
+        let chain = format!("settb=AVTB,setpts=PTS-STARTPTS{scale},format=yuv420p");
+        // Containers round times each in its own way: the nearest frame is the same one.
+        let options = "ts_sync_mode=nearest:shortest=1:feature=name=psnr|name=float_ssim:\
+                       model=version=vmaf_v0.6.1|version=vmaf_v0.6.1neg\\\\:name=vmaf_neg";
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let mean = self.libvmaf(reference, distorted, &chain, &format!("{options}:n_threads={threads}"))?;
+        let [vmaf, vmaf_neg, ssim, psnr] = ["vmaf", "vmaf_neg", "float_ssim", "psnr_y"].map(&mean);
+        Ok(FullReference { vmaf: vmaf?, vmaf_neg: vmaf_neg?, ssim: ssim?, psnr: psnr? })
+    }
+
     /// What libvmaf says of `distorted` against `reference`, two pictures.
     pub fn vmaf(&self, reference: &Path, distorted: &Path) -> Result<Vmaf> {
-        let log = distorted.with_extension("json");
-        let (reference, distorted) = (text(reference)?, text(distorted)?);
-        let vmaf = "[0:v]format=yuv420p[d];[1:v]format=yuv420p[r];[d][r]libvmaf=n_threads=1:\
-                    model=version=vmaf_v0.6.1neg:feature=name=float_ms_ssim:log_fmt=json:log_path=";
-        let graph = format!("{vmaf}{}", text(&log)?.replace(':', "\\\\:"));
-        self.run(&["-i", &distorted, "-i", &reference, "-lavfi", &graph, "-f", "null", "-"])?;
-        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&log)?)?;
-        let mean = |name: &str| {
-            let mean = report["pooled_metrics"][name]["mean"].as_f64();
-            mean.ok_or_else(|| anyhow!("ffmpeg's VMAF log has no mean of {name}"))
-        };
+        let options = "n_threads=1:model=version=vmaf_v0.6.1neg:feature=name=float_ms_ssim";
+        let mean = self.libvmaf(reference, distorted, "format=yuv420p", options)?;
         let aim = mean("integer_aim_egl_1").ok(); // libvmaf before 3.1 has none
         Ok(Vmaf { neg: mean("vmaf")?, ms_ssim: mean("float_ms_ssim")?, aim })
     }
+
+    /// Runs libvmaf on both inputs after the filters of `chain`; gives the means of its features by name.
+    fn libvmaf(
+        &self,
+        reference: &Path,
+        distorted: &Path,
+        chain: &str,
+        options: &str,
+    ) -> Result<impl Fn(&str) -> Result<f64> + use<>> {
+        let folder = tempfile::tempdir()?;
+        let log = folder.path().join("vmaf.json");
+        let (reference, distorted) = (text(reference)?, text(distorted)?);
+        let graph = format!(
+            "[0:v:0]{chain}[d];[1:v:0]{chain}[r];[d][r]libvmaf={options}:log_fmt=json:log_path={}",
+            text(&log)?.replace(':', "\\\\:")
+        );
+        self.run(&["-i", &distorted, "-i", &reference, "-lavfi", &graph, "-f", "null", "-"])?;
+        let report: Value = serde_json::from_slice(&std::fs::read(&log)?)?;
+        Ok(move |name: &str| {
+            let mean = report["pooled_metrics"][name]["mean"].as_f64();
+            mean.ok_or_else(|| anyhow!("ffmpeg's VMAF log has no mean of {name}"))
+        })
+    }
+}
+
+/// The filter that scales to a size, its pixels square.
+fn scaled(width: u32, height: u32) -> String {
+    format!("scale={width}:{height}:flags=bicubic,setsar=1")
 }
 
 fn text(path: &Path) -> Result<String> {
