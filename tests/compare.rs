@@ -172,7 +172,8 @@ fn references_groups_and_reports() {
     check_picture(&page, "source.y4m");
 
     // A second run overwrites it; one point makes no curve.
-    let found = report(folder, &[&args[..8], &["--ffmpeg", "/nowhere/ffmpeg", "--report", "r.html"]].concat());
+    let brief = [&args[..8], &["--interval", "0.5"]].concat();
+    let found = report(folder, &[&brief[..], &["--ffmpeg", "/nowhere/ffmpeg", "--report", "r.html"]].concat());
     assert_eq!(
         (&found["renditions"][0]["reference"], &found["renditions"][1]["reference"]),
         (&true.into(), &false.into())
@@ -182,8 +183,20 @@ fn references_groups_and_reports() {
     assert_eq!((&saving["anchor"], &saving["test"], &saving["metric"]), (&"x".into(), &"c.*".into(), &"score".into()));
     assert_eq!(saving["reason"], "x has 1 of the 4 rate points that make a curve");
     assert_eq!(found["savings"].as_array().unwrap().len(), 1);
-    let text = String::from_utf8(run(folder, &args).stdout).unwrap();
-    assert!(text.contains("c.* against x by score: no BD-rate: x has 1 of the 4"), "{text}");
+    let text = |ffmpeg: &str| run(folder, &[&brief[..], &["--crops", "1", "--ffmpeg", ffmpeg]].concat());
+    let out = text("true"); // runs, and has nothing
+    assert!(out.status.success());
+    let table = String::from_utf8(out.stdout).unwrap();
+    assert!(table.contains("c.* against x by score: no BD-rate: x has 1 of the 4"), "{table}");
+    assert!(String::from_utf8(out.stderr).unwrap().contains("without VMAF, SSIM and PSNR: true has no libvmaf"));
+
+    // What goes wrong with VMAF is said, and the scores are not lost.
+    let out = text(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/compare/ffmpeg-that-fails"));
+    assert!(!out.status.success());
+    assert_eq!(String::from_utf8(out.stdout).unwrap(), table);
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(said.lines().count() == 2 && said.starts_with("qmambaiqa: VMAF of b<i>.y4m: "), "{said}");
+    assert!(said.contains("no such model"), "{said}");
 }
 
 #[test]
@@ -224,6 +237,7 @@ fn wrong_references_ladders_and_reports_are_named() {
         (&["a.y4m", "--ladder", "theora crf 20..40"][..], "known are x264, x265, svt-av1, vp9"),
         (&["a.y4m", "--ladder", "x264 crf 40..20"], "expected FROM..TO, 0 to 51 for x264"),
         (&["a.y4m", "--keep", "d"], "--ladder"),
+        (&["a.y4m", "b.y4m", "--group", "a["], "`a[`: Pattern syntax error"),
         (&["a.y4m", "--reference", "b.y4m", "--ladder", "x264 crf 20..40"], "cannot be used with"),
     ] {
         let out = run(folder, args);
@@ -245,7 +259,7 @@ fn ladders_are_encoded_compared_and_kept() {
     let folder = dir.path();
     write(&folder.join("source.y4m"), SIDE, FRAMES, 1, 0);
     let args = ["source.y4m", "--ladder", "x264 crf 18..48 step 10", "--ladder", "svt-av1 crf 20..62 step 14"];
-    let args = [&args[..], &["--keep", "kept", "--style-prompt", "compression"]].concat();
+    let args = [&args[..], &["--keep", "kept", "--style-prompt", "compression", "--interval", "0.5"]].concat();
     let found = report(folder, &args);
     let renditions = found["renditions"].as_array().unwrap();
     let names: Vec<&str> = renditions.iter().map(|r| r["name"].as_str().unwrap()).collect();
@@ -269,6 +283,9 @@ fn ladders_are_encoded_compared_and_kept() {
     println!("{} {}", found["families"], found["savings"]);
     let saving = found["savings"].as_array().unwrap().iter().find(|s| s["metric"] == "VMAF").unwrap();
     assert!(saving["test"] == "svt-av1" && saving["rate"].as_f64().unwrap().abs() > 1.0);
+
+    fs::write(folder.join("bad.mkv"), [1; 100]).unwrap();
+    assert!(complaint(folder, &["bad.mkv", "source.y4m", "--decoder", "ffmpeg"]).starts_with("qmambaiqa: bad.mkv: "));
 
     // What is kept is not made again; without it a hole is filled with the same.
     let kept = folder.join("kept/source-x264-crf28.mkv");

@@ -10,7 +10,7 @@ mod rendition;
 mod report;
 mod stills;
 
-use crate::common::ScorerArgs;
+use crate::common::{self, ScorerArgs};
 use crate::ffmpeg::Ffmpeg;
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
@@ -147,7 +147,7 @@ pub fn run(args: &Args) -> Result<bool> {
     let scoring = Scoring { scorer: &args.scorer, interval, scale: args.scale, decoder };
     let mut renditions = scoring.all(encodings.sources.clone())?;
     rendition::check(&renditions, args.scale.is_some(), args.shortest)?;
-    measure(&mut renditions, args, ffmpeg.as_ref())?;
+    let good = measure(&mut renditions, args, ffmpeg.as_ref());
 
     let families = family::families(&renditions, &args.group);
     let mut pairs = Vec::new();
@@ -156,15 +156,15 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     let savings = family::savings(&families);
     let comparison = Comparison { renditions: &renditions, pairs, families, savings };
-    match args.format {
-        Format::Table => output::table(&comparison)?,
-        Format::Json => output::json(&comparison)?,
-        Format::Csv => output::csv(&comparison)?,
-    }
+    let printed = match args.format {
+        Format::Table => output::table(&comparison),
+        Format::Json => output::json(&comparison),
+        Format::Csv => output::csv(&comparison),
+    };
     if let Some(page) = page {
-        page.write(&comparison, decoder, args.scale)?;
+        page.write(&comparison, decoder, args.scale)?; // whoever has seen enough of standard output still gets the page
     }
-    Ok(true)
+    printed.map(|()| good)
 }
 
 /// What is compared, the reference first. A ladder is encoded.
@@ -200,28 +200,33 @@ fn sources(args: &Args, ffmpeg: Option<&Ffmpeg>) -> Result<Encodings> {
     Ok(all.into())
 }
 
-/// VMAF, SSIM and PSNR against the reference, where there are one and an ffmpeg with libvmaf.
-fn measure(renditions: &mut [Rendition], args: &Args, ffmpeg: Option<&Ffmpeg>) -> Result<()> {
+/// VMAF, SSIM and PSNR against the reference, where there are one and an ffmpeg with libvmaf. Gives false where that fails: it
+/// is said, and the scores are worth having all the same.
+fn measure(renditions: &mut [Rendition], args: &Args, ffmpeg: Option<&Ffmpeg>) -> bool {
     let Some((reference, others)) = renditions.split_first_mut().filter(|(first, _)| first.source.reference) else {
-        return Ok(());
+        return true;
     };
     let Some(ffmpeg) = ffmpeg.filter(|f| f.has_vmaf()) else {
         let lack = if ffmpeg.is_some() { "has no libvmaf" } else { "cannot be run" };
-        eprintln!(
-            "qmambaiqa: warning: without VMAF, SSIM and PSNR: {} {lack}; --ffmpeg names another",
-            args.ffmpeg.display()
-        );
-        return Ok(());
+        let path = args.ffmpeg.display();
+        eprintln!("qmambaiqa: warning: without VMAF, SSIM and PSNR: {path} {lack}; --ffmpeg names another");
+        return true;
     };
-    let bar = crate::common::bar(others.len());
+    let bar = common::bar(others.len());
     bar.set_message("VMAF");
+    let mut good = true;
     for other in others {
-        let found = ffmpeg.full_reference(&reference.source.path, &other.source.path, args.scale);
-        other.full_reference = Some(found.with_context(|| format!("VMAF of {}", other.name()))?);
+        match ffmpeg.full_reference(&reference.source.path, &other.source.path, args.scale) {
+            Ok(found) => other.full_reference = Some(found),
+            Err(error) => {
+                bar.suspend(|| common::complain(&error.context(format!("VMAF of {}", other.name()))));
+                good = false;
+            }
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(())
+    good
 }
 
 /// Every two; of a ladder neighbours alone, since its order is known.

@@ -78,8 +78,9 @@ pub fn table(comparison: &Comparison) -> Result<()> {
         line("")?;
     }
     for family in &comparison.families {
-        let tau =
-            family.tau.map_or("none of one rate".into(), |tau| format!("{tau:.2} over {} rates", family.members.len()));
+        let tau = family
+            .tau
+            .map_or("none, of one rate".into(), |tau| format!("{tau:.2} over {} rates", family.members.len()));
         line(&format!("{}: Kendall's tau of rates and scores {tau}", family.name))?;
     }
     for (metric, _) in METRICS {

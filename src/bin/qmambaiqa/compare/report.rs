@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 const WIDTH: u32 = 640;
 /// Good enough not to add to what the encodings have.
 const JPEG_QUALITY: u8 = 92;
+/// Of a line over time.
+const MOST_POINTS: usize = 2000;
 const STYLE: &str = include_str!("report.css");
 
 /// How every report begins.
@@ -197,6 +199,13 @@ fn figure(label: &str, svg: String, legend: &[(&str, RGBColor)]) -> Markup {
     }
 }
 
+/// Times and scores; of many frames means of neighbours, as many as a screen shows.
+fn over(frames: &[Scored]) -> Vec<(f64, f64)> {
+    let mean = |some: &[Scored], of: fn(&Scored) -> f64| some.iter().map(of).sum::<f64>() / some.len() as f64;
+    let chunks = frames.chunks(frames.len().div_ceil(MOST_POINTS).max(1));
+    chunks.map(|some| (mean(some, |f| f.time), mean(some, |f| f.score))).collect()
+}
+
 fn over_time(comparison: &Comparison) -> Result<Markup> {
     let families = &comparison.families;
     let place = |r: &Rendition| families.iter().position(|f| Some(f.name) == r.source.group.as_deref());
@@ -212,8 +221,7 @@ fn over_time(comparison: &Comparison) -> Result<Markup> {
             }
             (false, None) => (chart::colour(i), 1.0),
         };
-        let points = r.frames.iter().map(|f| (f.time, f.score)).collect();
-        series.push(Series { name: title(r), colour, opacity, points });
+        series.push(Series { name: title(r), colour, opacity, points: over(&r.frames) });
     }
     let svg = chart::chart(["Time in seconds", "Score"], &series, false)?;
     let legend: Vec<(&str, RGBColor)> = if families.is_empty() {
@@ -222,11 +230,8 @@ fn over_time(comparison: &Comparison) -> Result<Markup> {
         let reference = series.iter().filter(|s| s.colour == chart::TEXT).map(|s| (s.name.as_str(), s.colour));
         reference.chain(families.iter().enumerate().map(|(i, f)| (f.name, chart::colour(i)))).collect()
     };
-    let label = if families.is_empty() {
-        "Score of each frame over time"
-    } else {
-        "Score of each frame over time; stronger lines are of higher rates"
-    };
+    let label =
+        if families.is_empty() { "Scores over time" } else { "Scores over time; stronger lines are of higher rates" };
     Ok(html! { h2 { "Scores over time" } (figure(label, svg, &legend)) })
 }
 
