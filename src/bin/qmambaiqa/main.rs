@@ -1,11 +1,13 @@
 //! `qmambaiqa`: scores, compares, inspects, converts, trains, tunes and evaluates from the command line.
 
+mod codec;
 mod common;
 mod compare;
 mod convert;
 mod distort;
 mod evaluate;
 mod features;
+mod ffmpeg;
 mod inspect;
 mod protocol;
 mod score;

@@ -8,6 +8,7 @@ use qmambaiqa::{Score, Scorer};
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{BufReader, Cursor, Read};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -79,10 +80,21 @@ struct Header {
 }
 
 /// What is called with each scored frame: its number, its time in seconds, itself, its score.
-type Each<'a> = &'a mut dyn FnMut(u64, Option<f64>, &Frame, Score) -> Result<()>;
+pub type Each<'a> = &'a mut dyn FnMut(u64, Option<f64>, &Frame, Score) -> Result<()>;
 
 /// Scores the frames of a Y4M stream that are at least `interval` apart.
 pub fn score_y4m(reader: impl Read, scorer: &Scorer, plan: &CropPlan, interval: Duration, each: Each) -> Result<()> {
+    read_y4m(reader, interval, &mut |index, time, frame| {
+        each(index, time, frame, scorer.score(frame, plan, index)?)?;
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+/// What is called with each frame that is read: its number, its time in seconds, itself. It may break off.
+type Look<'a> = &'a mut dyn FnMut(u64, Option<f64>, &Frame) -> Result<ControlFlow<()>>;
+
+/// Reads the frames of a Y4M stream that are at least `interval` apart.
+pub fn read_y4m(reader: impl Read, interval: Duration, each: Look) -> Result<()> {
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     let line = header_line(&mut reader)?;
     let header = header(&line)?;
@@ -122,8 +134,9 @@ pub fn score_y4m(reader: impl Read, scorer: &Scorer, plan: &CropPlan, interval: 
             Plane::new(frame.get_v_plane(), chroma * bytes),
         ];
         let frame = Frame::new(header.format, width, height, &planes[..header.format.planes()], header.colour)?;
-        let frame = frame.interlaced(interlaced);
-        each(index, time, &frame, scorer.score(&frame, plan, index)?)?;
+        if each(index, time, &frame.interlaced(interlaced))?.is_break() {
+            break;
+        }
     }
     Ok(())
 }

@@ -1,28 +1,60 @@
 //! `qmambaiqa compare`
 
+mod bd;
+mod chart;
+mod family;
+mod ladder;
 mod output;
 mod paired;
 mod rendition;
+mod report;
+mod stills;
 
-use crate::common::{Format, ScorerArgs};
-use anyhow::{Result, bail};
-use clap::Args as ClapArgs;
+use crate::common::{self, ScorerArgs};
+use crate::ffmpeg::Ffmpeg;
+use anyhow::{Context, Result, bail};
+use clap::{Args as ClapArgs, ValueEnum};
+use family::{Family, Group, Saving};
+use ladder::{Encodings, Ladder};
 use paired::Difference;
-use rendition::Rendition;
+use rendition::{Decoder, Rendition, Scoring, Source};
+use report::Page;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Tell which of several encodings of one content is better, and whether the difference is real. No reference is needed.
 ///
 /// All are scored at the same times and places. The differences between two at each moment are paired, so that what both have
-/// in common does not count, and a block bootstrap over time gives their mean a 95 % confidence interval. It says how sure
+/// in common does not count, and a block bootstrap over time gives their mean a 99 % confidence interval. It says how sure
 /// the mean of this content is; whether viewers agree is another matter.
+///
+/// With `--group`, and with `--ladder`, which does the encoding, families of encodings are compared over their rates, too.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// Two or more videos of one content
-    #[arg(required = true, num_args = 2..)]
+    /// Videos of one content; with --ladder the source alone
+    #[arg(required = true)]
     paths: Vec<PathBuf>,
+    /// The video that the others were made of: is scored too, and VMAF, SSIM and PSNR against it stand beside the scores
+    #[arg(long)]
+    reference: Option<PathBuf>,
+    /// Encode the source, which is the reference then: `CODEC crf FROM..TO [step N]`, CODEC one of x264, x265, svt-av1, vp9.
+    /// May be given several times
+    #[arg(long, conflicts_with_all = ["reference", "group"])]
+    ladder: Vec<Ladder>,
+    /// Folder that keeps the ladder's encodings, and has them already where it was used before
+    #[arg(long, requires = "ladder")]
+    keep: Option<PathBuf>,
+    /// Family of encodings at several rates, `PATTERN` or `NAME=PATTERN` of file names, such as 'AV1=clip-av1-*'. May be given
+    /// several times; Bjontegaard's deltas are against the first
+    #[arg(long)]
+    group: Vec<Group>,
+    /// The ffmpeg to use
+    #[arg(long, default_value = "ffmpeg")]
+    ffmpeg: PathBuf,
+    /// What decodes the videos that are scored [default: gstreamer; with --ladder ffmpeg]
+    #[arg(long, value_enum)]
+    decoder: Option<DecoderName>,
     #[command(flatten)]
     scorer: ScorerArgs,
     /// Seconds between scored frames (0: every frame)
@@ -37,9 +69,28 @@ pub struct Args {
     /// Worst moments to list for each pair
     #[arg(long, default_value_t = 3)]
     worst: usize,
+    /// HTML file to write: tables, curves, and the worst moments in pictures, in one page that needs nothing else
+    #[arg(long)]
+    report: Option<PathBuf>,
     /// Form of the output
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DecoderName {
+    Gstreamer,
+    Ffmpeg,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// One line for each scored frame
+    Csv,
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {
@@ -47,6 +98,15 @@ fn size(text: &str) -> Result<(u32, u32), String> {
     sides
         .filter(|&(w, h)| (1..=16384).contains(&w) && (1..=16384).contains(&h))
         .ok_or_else(|| format!("`{text}`: expected WIDTHxHEIGHT, each 1 to 16384"))
+}
+
+/// All that is found.
+#[derive(Serialize)]
+struct Comparison<'a> {
+    renditions: &'a [Rendition],
+    pairs: Vec<Pair<'a>>,
+    families: Vec<Family<'a>>,
+    savings: Vec<Saving<'a>>,
 }
 
 /// What is found of two renditions: differences are the second's less the first's.
@@ -74,33 +134,124 @@ pub fn run(args: &Args) -> Result<bool> {
     let Ok(interval) = Duration::try_from_secs_f64(args.interval) else {
         bail!("interval {} is not a number of seconds from 0 on", args.interval);
     };
-    let renditions = rendition::score_all(&args.paths, &args.scorer, interval, args.scale)?;
+    let page = args.report.as_deref().map(Page::create).transpose()?;
+    let wanted = args.reference.is_some() || !args.ladder.is_empty() || args.decoder == Some(DecoderName::Ffmpeg);
+    let ffmpeg = if wanted { Ffmpeg::find(&args.ffmpeg) } else { None };
+    let encodings = sources(args, ffmpeg.as_ref())?;
+    let decoder = match (args.decoder, &ffmpeg) {
+        (Some(DecoderName::Gstreamer), _) => Decoder::Gstreamer,
+        (None, _) if args.ladder.is_empty() => Decoder::Gstreamer,
+        (_, Some(ffmpeg)) => Decoder::Ffmpeg(ffmpeg),
+        (_, None) => bail!("{} cannot be run; --ffmpeg names another", args.ffmpeg.display()),
+    };
+    let scoring = Scoring { scorer: &args.scorer, interval, scale: args.scale, decoder };
+    let mut renditions = scoring.all(encodings.sources.clone())?;
     rendition::check(&renditions, args.scale.is_some(), args.shortest)?;
+    let good = measure(&mut renditions, args, ffmpeg.as_ref());
+
+    let families = family::families(&renditions, &args.group);
     let mut pairs = Vec::new();
-    for (i, first) in renditions.iter().enumerate() {
-        for second in &renditions[i + 1..] {
-            pairs.push(pair(first, second, args)?);
+    for (first, second) in chosen(&renditions, &families, !args.ladder.is_empty()) {
+        pairs.push(pair(first, second, args)?);
+    }
+    let savings = family::savings(&families);
+    let comparison = Comparison { renditions: &renditions, pairs, families, savings };
+    let printed = match args.format {
+        Format::Table => output::table(&comparison),
+        Format::Json => output::json(&comparison),
+        Format::Csv => output::csv(&comparison),
+    };
+    if let Some(page) = page {
+        page.write(&comparison, decoder, args.scale)?; // whoever has seen enough of standard output still gets the page
+    }
+    printed.map(|()| good)
+}
+
+/// What is compared, the reference first. A ladder is encoded.
+fn sources(args: &Args, ffmpeg: Option<&Ffmpeg>) -> Result<Encodings> {
+    let source = |path: &Path, reference| Source {
+        name: path.display().to_string(),
+        path: path.to_owned(),
+        reference,
+        group: None,
+    };
+    if let Some(path) = args.paths.iter().chain(&args.reference).find(|path| !path.is_file()) {
+        std::fs::metadata(path).with_context(|| path.display().to_string())?;
+        bail!("{}: is no file", path.display());
+    }
+    if !args.ladder.is_empty() {
+        let [path] = args.paths.as_slice() else {
+            bail!("--ladder encodes one source; {} are given", args.paths.len())
+        };
+        ladder::check(&args.ladder, ffmpeg, &args.ffmpeg)?;
+        rendition::check_video(path)?;
+        let Some(ffmpeg) = ffmpeg else { bail!("{} cannot be run", args.ffmpeg.display()) };
+        let mut encodings = ladder::encode(path, &args.ladder, ffmpeg, args.keep.as_deref())?;
+        encodings.sources.insert(0, source(path, true));
+        return Ok(encodings);
+    }
+    let others = args.paths.iter().filter(|path| args.reference.as_ref() != Some(path));
+    let mut all: Vec<Source> = args.reference.iter().map(|path| source(path, true)).collect();
+    all.extend(others.map(|path| source(path, false)));
+    if let [only] = all.as_slice() {
+        bail!("{} alone is given; two videos at least are compared", only.name);
+    }
+    family::assign(&mut all, &args.group)?;
+    Ok(all.into())
+}
+
+/// VMAF, SSIM and PSNR against the reference, where there are one and an ffmpeg with libvmaf. Gives false where that fails: it
+/// is said, and the scores are worth having all the same.
+fn measure(renditions: &mut [Rendition], args: &Args, ffmpeg: Option<&Ffmpeg>) -> bool {
+    let Some((reference, others)) = renditions.split_first_mut().filter(|(first, _)| first.source.reference) else {
+        return true;
+    };
+    let Some(ffmpeg) = ffmpeg.filter(|f| f.has_vmaf()) else {
+        let lack = if ffmpeg.is_some() { "has no libvmaf" } else { "cannot be run" };
+        let path = args.ffmpeg.display();
+        eprintln!("qmambaiqa: warning: without VMAF, SSIM and PSNR: {path} {lack}; --ffmpeg names another");
+        return true;
+    };
+    let bar = common::bar(others.len());
+    bar.set_message("VMAF");
+    let mut good = true;
+    for other in others {
+        match ffmpeg.full_reference(&reference.source.path, &other.source.path, args.scale) {
+            Ok(found) => other.full_reference = Some(found),
+            Err(error) => {
+                bar.suspend(|| common::complain(&error.context(format!("VMAF of {}", other.name()))));
+                good = false;
+            }
         }
+        bar.inc(1);
     }
-    match args.format {
-        Format::Table => output::table(&renditions, &pairs)?,
-        Format::Json => output::json(&renditions, &pairs)?,
+    bar.finish_and_clear();
+    good
+}
+
+/// Every two; of a ladder neighbours alone, since its order is known.
+fn chosen<'a>(
+    renditions: &'a [Rendition],
+    families: &[Family<'a>],
+    ladder: bool,
+) -> Vec<(&'a Rendition, &'a Rendition)> {
+    if ladder {
+        return families.iter().flat_map(|f| f.members.windows(2).map(|two| (two[0], two[1]))).collect();
     }
-    Ok(true)
+    renditions.iter().enumerate().flat_map(|(i, a)| renditions[i + 1..].iter().map(move |b| (a, b))).collect()
 }
 
 fn pair<'a>(first: &'a Rendition, second: &'a Rendition, args: &Args) -> Result<Pair<'a>> {
     let moments: Vec<Moment> =
         first.aligned(second).map(|(a, b)| Moment { time: a.time, difference: b.score - a.score }).collect();
     if moments.is_empty() {
-        bail!("{} and {} have no frame at the same time", first.name, second.name);
+        bail!("{} and {} have no frame at the same time", first.name(), second.name());
     }
-    rendition::check_content(first, second)?;
     let differences: Vec<f64> = moments.iter().map(|m| m.difference).collect();
     let step = first.step().max(second.step());
     Ok(Pair {
-        first: &first.name,
-        second: &second.name,
+        first: first.name(),
+        second: second.name(),
         difference: paired::difference(&differences, step, args.scorer.seed),
         worst: worst(moments, args.worst),
     })

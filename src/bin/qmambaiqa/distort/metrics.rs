@@ -1,6 +1,6 @@
 //! What full-reference metrics say, on one scale.
 
-use super::ffmpeg::Ffmpeg;
+use crate::ffmpeg::{Ffmpeg, Vmaf};
 use anyhow::{Result, anyhow};
 use image::RgbImage;
 use ssimulacra2::{ColorPrimaries, Rgb, TransferCharacteristic, compute_frame_ssimulacra2};
@@ -15,16 +15,6 @@ pub enum Label {
     Ssimulacra2,
     /// The mean of SSIMULACRA2 and, where ffmpeg has libvmaf, VMAF NEG and MS-SSIM
     Mean,
-}
-
-/// What libvmaf measures.
-#[derive(Debug, Clone, Copy)]
-pub struct Vmaf {
-    /// VMAF without enhancement gain.
-    pub neg: f64,
-    pub ms_ssim: f64,
-    /// Additive impairment measure: 0 is none.
-    pub aim: Option<f64>,
 }
 
 /// The metrics of one distorted picture as they are; those of libvmaf where ffmpeg has it.

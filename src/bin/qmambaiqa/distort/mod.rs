@@ -1,14 +1,12 @@
 //! `qmambaiqa distort`
 
-mod codec;
-mod ffmpeg;
 mod metrics;
 
+use crate::codec::Codec;
 use crate::common::{self, line};
+use crate::ffmpeg::Ffmpeg;
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
-use codec::Codec;
-use ffmpeg::Ffmpeg;
 use image::{RgbImage, imageops};
 use metrics::{Label, Metrics};
 use qmambaiqa::random::Random;
@@ -134,20 +132,12 @@ fn write(out: &mut File, text: &str, path: &Path) -> Result<()> {
 
 /// The codecs asked for, or all that can be had.
 fn codecs(args: &Args, ffmpeg: Option<&Ffmpeg>) -> Result<Vec<Codec>> {
-    let there = |codec: &Codec| codec.encoder().is_none_or(|e| ffmpeg.is_some_and(|f| f.has(e)));
     if args.codecs.is_empty() {
+        let there = |codec: &Codec| codec.check(ffmpeg, &args.ffmpeg).is_ok();
         return Ok(Codec::value_variants().iter().copied().filter(there).collect());
     }
-    match args.codecs.iter().find(|codec| !there(codec)) {
-        Some(codec) => bail!(
-            "{} needs an ffmpeg with {}, and {} {}",
-            codec.name(),
-            codec.encoder().unwrap_or_default(),
-            args.ffmpeg.display(),
-            if ffmpeg.is_some() { "has none" } else { "cannot be run" }
-        ),
-        None => Ok(args.codecs.clone()),
-    }
+    args.codecs.iter().try_for_each(|codec| codec.check(ffmpeg, &args.ffmpeg))?;
+    Ok(args.codecs.clone())
 }
 
 /// Files, and those in folders, in the order of their names.

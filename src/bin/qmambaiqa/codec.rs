@@ -1,6 +1,6 @@
 //! What pictures are put through.
 
-use super::ffmpeg::Ffmpeg;
+use crate::ffmpeg::Ffmpeg;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gstreamer as gst;
@@ -54,6 +54,19 @@ impl Codec {
         }
     }
 
+    /// Whether `ffmpeg`, looked for at `path`, has what this needs.
+    pub fn check(self, ffmpeg: Option<&Ffmpeg>, path: &Path) -> Result<()> {
+        match self.encoder() {
+            Some(encoder) if !ffmpeg.is_some_and(|f| f.has(encoder)) => bail!(
+                "{} needs an ffmpeg with {encoder}, and {} {}",
+                self.name(),
+                path.display(),
+                if ffmpeg.is_some() { "has none" } else { "cannot be run" }
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// Its setting from best to worst.
     fn range(self) -> (f64, f64) {
         match self {
@@ -76,6 +89,29 @@ impl Codec {
         }
     }
 
+    /// The constant rate factors that a video encoder takes; none of what is no video encoder.
+    pub fn factors(self) -> Option<std::ops::RangeInclusive<u32>> {
+        match self {
+            Self::X264 | Self::X265 => Some(0..=51),
+            Self::SvtAv1 => Some(1..=63),
+            Self::Vp9 => Some(0..=63),
+            Self::Jpeg | Self::Webp | Self::Scale | Self::Blur | Self::Noise => None,
+        }
+    }
+
+    /// ffmpeg's arguments for a video encoder at a constant rate factor, on one thread, so that it makes the same each time.
+    pub fn video(self, factor: &str) -> Vec<&str> {
+        let own: &[&str] = match self {
+            Self::X264 => &["-preset", "medium"],
+            Self::X265 => &["-preset", "fast", "-x265-params", "log-level=error:pools=1:frame-threads=1"],
+            Self::SvtAv1 => &["-preset", "8", "-svtav1-params", "lp=1"],
+            Self::Vp9 => &["-cpu-used", "3", "-b:v", "0"],
+            Self::Jpeg | Self::Webp | Self::Scale | Self::Blur | Self::Noise => &[],
+        };
+        let encoder = self.encoder().unwrap_or_default();
+        [&["-c:v", encoder, "-pix_fmt", "yuv420p", "-crf", factor], own].concat()
+    }
+
     /// The last of `frames`, whose pictures lie as `1.png`... in `folder`, at this setting.
     pub fn apply(
         self,
@@ -89,7 +125,7 @@ impl Codec {
         let (width, height) = last.dimensions();
         let setting_text = format!("{setting}");
         let value = setting_text.as_str();
-        let args: (&[&str], &str) = match self {
+        let (args, extension) = match self {
             Self::Jpeg => return jpeg(last, setting as i32, folder),
             Self::Scale => {
                 let small = |side: u32| ((f64::from(side) / setting).round() as u32).max(1);
@@ -104,36 +140,14 @@ impl Codec {
                 }
                 return Ok(noisy);
             }
-            Self::Webp => (&["-c:v", "libwebp", "-quality", value], "webp"),
-            Self::X264 => (&["-c:v", "libx264", "-preset", "medium", "-pix_fmt", "yuv420p", "-crf", value], "mkv"),
-            Self::X265 => (
-                &[
-                    "-c:v",
-                    "libx265",
-                    "-preset",
-                    "fast",
-                    "-pix_fmt",
-                    "yuv420p",
-                    "-x265-params",
-                    "log-level=error:pools=1:frame-threads=1",
-                    "-crf",
-                    value,
-                ],
-                "mkv",
-            ),
-            Self::SvtAv1 => (
-                &["-c:v", "libsvtav1", "-preset", "8", "-pix_fmt", "yuv420p", "-svtav1-params", "lp=1", "-crf", value],
-                "mkv",
-            ),
-            Self::Vp9 => {
-                (&["-c:v", "libvpx-vp9", "-cpu-used", "3", "-b:v", "0", "-pix_fmt", "yuv420p", "-crf", value], "mkv")
-            }
+            Self::Webp => (vec!["-c:v", "libwebp", "-quality", value], "webp"),
+            Self::X264 | Self::X265 | Self::SvtAv1 | Self::Vp9 => (self.video(value), "mkv"),
         };
         let Some(ffmpeg) = ffmpeg else { bail!("{} needs ffmpeg", self.name()) };
         // A picture format gets the frame that is kept, a video codec those before it, too.
         let input = if self == Self::Webp { format!("{}.png", frames.len()) } else { "%d.png".to_owned() };
         ffmpeg
-            .encode(folder, &input, args.0, args.1, (width, height))
+            .encode(folder, &input, &args, extension, (width, height))
             .with_context(|| format!("{} at {value}", self.name()))
     }
 }
