@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Tries score_archive.py on a cluster of two workers, one of which is killed in mid-run: test_archive.py BINARY
+
+Needs what score_archive.py needs, and gst-launch-1.0 to make the files.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import pyarrow.parquet
+from ray.cluster_utils import Cluster
+
+SCRIPT = pathlib.Path(__file__).with_name("score_archive.py")
+BROKEN = {
+    "broken.png": b"\x89PNG\r\n\x1a\n broken",
+    "empty.mp4": b"",
+    "text 'of' a file.mp4": b"no picture\n",
+}
+
+
+def make_files(folder):
+    """24 pictures, 13 videos and 3 broken files, in two folders."""
+    (folder / "b").mkdir(parents=True)
+
+    def gstreamer(frames, pattern, encoder, path):
+        source = f"videotestsrc num-buffers={frames} pattern={pattern} ! video/x-raw,format=I420,width=320,height=240"
+        words = f"{source} ! videoconvert ! {encoder} ! filesink".split()
+        subprocess.run(["gst-launch-1.0", "-q", *words, f"location={path}"], check=True)
+
+    for i in range(24):
+        gstreamer(1, i % 20, "pngenc", folder / "b" / f"picture {i:02}.png")
+    for i in range(13):
+        gstreamer(4, i, "y4menc", folder / f"video-{i:02}.y4m")
+    for name, content in BROKEN.items():
+        (folder / name).write_bytes(content)
+    return sorted(str(p) for p in folder.rglob("*") if p.is_file())
+
+
+def rows(out):
+    return {path: pyarrow.parquet.read_table(path).to_pylist() for path in out.glob("*.parquet")}
+
+
+def check(what, good):
+    print(f"{'ok' if good else 'FAILED'}: {what}", flush=True)
+    if not good:
+        sys.exit(1)
+
+
+def check_rows(out, files):
+    table = [row for batch in rows(out).values() for row in batch]
+    check(f"every one of {len(files)} files once", sorted(row["path"] for row in table) == files)
+    failed = {pathlib.Path(row["path"]).name: row["error"] for row in table if row["error"] is not None}
+    check(f"errors are those of the broken files: {failed}", failed.keys() == BROKEN.keys() and all(failed.values()))
+    scored = [row for row in table if row["error"] is None]
+    check(f"{len(scored)} files have scores", all(row["frames"] > 0 and 0 <= row["mean"] <= 100 for row in scored))
+    check("no temporary file is left by finished batches", all(p.suffix == ".parquet" for p in out.iterdir() if p.name[0] != "."))
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit("test_archive.py: name the command line: test_archive.py target/release/qmambaiqa")
+    binary = str(pathlib.Path(sys.argv[1]).resolve())
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, out = pathlib.Path(temporary, "archive"), pathlib.Path(temporary, "results")
+        files = make_files(folder)
+        memory = {"object_store_memory": 100_000_000}
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **memory})
+        workers = [cluster.add_node(num_cpus=1, **memory) for _ in range(2)]
+
+        def start(*options):
+            command = [sys.executable, SCRIPT, folder, "--out", out, "--binary", binary, "--batch", "3"]
+            return subprocess.Popen([*command, "--address", cluster.address, *options], stdout=subprocess.PIPE, text=True)
+
+        def finish(process, code=0):
+            printed, _ = process.communicate(timeout=300)
+            print(printed, end="")
+            check(f"it ends with {code}", process.returncode == code)
+            return printed
+
+        try:
+            first = start()
+            limit = time.monotonic() + 120
+            while len(rows(out)) < 3 and time.monotonic() < limit:
+                time.sleep(0.05)
+            killed = workers[0].all_processes["raylet"][0].process.pid
+            os.kill(killed, signal.SIGKILL)
+            check(f"a worker is killed in mid-run, after {len(rows(out))} batches", 3 <= len(rows(out)) < len(files) // 3)
+            finish(first)
+            check_rows(out, files)
+
+            before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+            check("the second run has nothing to do", "40 finished before, 0 to score" in finish(start()))
+            check("and writes nothing", before == {path: path.stat().st_mtime_ns for path in out.iterdir()})
+
+            (folder / "video-03.y4m").write_bytes((folder / "video-04.y4m").read_bytes())
+            (folder / "new.png").write_bytes((folder / "b" / "picture 05.png").read_bytes())
+            check("one changed and one new file are scored", "39 finished before, 2 to score" in finish(start()))
+            check_rows(out, sorted([*files, str(folder / "new.png")]))
+            means = {pathlib.Path(r["path"]).name: r["mean"] for batch in rows(out).values() for r in batch}
+            check("the changed file has its new score", means["video-03.y4m"] == means["video-04.y4m"])
+
+            finish(start("--", "--crops", "1"), code=1)
+            check_rows(out, sorted([*files, str(folder / "new.png")]))
+        finally:
+            cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
