@@ -130,7 +130,7 @@ def command_line(files, settings):
             # Its options or the machine are at fault, not a file.
             raise RuntimeError(last or f"{settings.binary} said nothing about {missing[0]}")
         return found, None
-    return found, f"{settings.binary} ended with {ended.returncode}: {last}"
+    return found, f"{settings.binary} ended with {ended.returncode}" + (last and f": {last}")
 
 
 def score(files, settings):
