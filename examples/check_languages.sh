@@ -13,8 +13,8 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 
-# The plugin too, for the example needs the library. The development profile is optimised, and the tests have built it.
-cargo build --quiet --example appsink
+# The development profile is optimised, and the tests have built most of it.
+cargo build --quiet --lib --example appsink
 # A folder of its own: GStreamer would look through all of target/release otherwise.
 mkdir "$work/plugins"
 cp "$target/debug/libqmambaiqa.so" "$work/plugins"

@@ -157,7 +157,7 @@ def score_batch(files, settings):
 
 def run(batches, settings, retries):
     """Scores batches over the cluster; prints as they end. The number of files whose batch was lost."""
-    task = score_batch.options(num_cpus=settings.threads, max_retries=retries, retry_exceptions=[OSError])
+    task = score_batch.options(num_cpus=settings.threads, max_retries=retries)
     waiting = {task.remote(batch, settings): batch for batch in batches}
     ended = errors = lost = 0
     begin, total = time.monotonic(), sum(map(len, batches))
@@ -166,13 +166,13 @@ def run(batches, settings, retries):
         batch = waiting.pop(ready)
         try:
             errors += ray.get(ready)
+            ended += len(batch)
         except ray.exceptions.RayError as error:
             cause = str(error).strip().splitlines()[-1]
             print(f"score_archive.py: {len(batch)} files from {batch[0].path} on: {cause}", file=sys.stderr)
             lost += len(batch)
-        ended += len(batch)
         rate = ended / (time.monotonic() - begin)
-        print(f"{ended} of {total} files, {errors} with an error, {rate:.1f} files/s", flush=True)
+        print(f"{ended} of {total} files, {errors} with an error, {lost} lost, {rate:.1f} files/s", flush=True)
     return lost
 
 

@@ -59,6 +59,10 @@ def rows(out):
     return {path: pyarrow.parquet.read_table(path).to_pylist() for path in out.glob("*.parquet")}
 
 
+def means(out):
+    return {pathlib.Path(row["path"]).name: row["mean"] for batch in rows(out).values() for row in batch}
+
+
 def check(what, good):
     print(f"{'ok' if good else 'FAILED'}: {what}", flush=True)
     if not good:
@@ -112,12 +116,13 @@ def main():
             check("the second run has nothing to do", "40 finished before, 0 to score" in finish(start()))
             check("and writes nothing", before == {path: path.stat().st_mtime_ns for path in out.iterdir()})
 
+            old = means(out)
             (folder / "video-03.y4m").write_bytes((folder / "video-04.y4m").read_bytes())
             (folder / "new.png").write_bytes((folder / "b" / "picture 05.png").read_bytes())
             check("one changed and one new file are scored", "39 finished before, 2 to score" in finish(start()))
             check_rows(out, sorted([*files, str(folder / "new.png")]))
-            means = {pathlib.Path(r["path"]).name: r["mean"] for batch in rows(out).values() for r in batch}
-            check("the changed file has its new score", means["video-03.y4m"] == means["video-04.y4m"])
+            new = means(out)
+            check("the changed file has its new score", old["video-03.y4m"] != new["video-03.y4m"] == new["video-04.y4m"])
 
             finish(start("--", "--crops", "1"), code=1)
             check_rows(out, sorted([*files, str(folder / "new.png")]))
