@@ -44,7 +44,7 @@ readable() {
             if (value["type"] == "frame")
                 printf "%7.2f s  %5.1f +- %4.1f  %s\n", value["running-time"] / 1e9, value["score"], value["confidence"],
                     substr("##################################################", 1, value["score"] / 2)
-            else
+            else if (value["type"] == "pooled")
                 printf "%d frames: mean %.1f, harmonic mean %.1f, worst %.1f, 5th percentile %.1f\n", value["frames"],
                     value["mean"], value["harmonic-mean"], value["min"], value["p5"]
             fflush()
