@@ -7,6 +7,7 @@ mod distort;
 mod evaluate;
 mod features;
 mod inspect;
+mod monitor;
 mod protocol;
 mod score;
 mod source;
@@ -30,6 +31,7 @@ struct Cli {
 enum Command {
     Score(score::Args),
     Compare(compare::Args),
+    Monitor(monitor::Args),
     Inspect(inspect::Args),
     Convert(convert::Args),
     Evaluate(evaluate::Args),
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Score(args) => score::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Monitor(args) => monitor::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
