@@ -183,14 +183,14 @@ fn a_stream_that_is_killed_again_and_again_comes_back() {
 fn two_streams_share_the_metrics_address_and_alarms_run_a_command() {
     let folder = tempfile::tempdir().unwrap();
     let told = folder.path().join("told");
-    let (black, ball) = (Camera::start(0, "black"), Camera::start(0, "ball"));
+    let (black, bars) = (Camera::start(0, "black"), Camera::start(0, "smpte"));
     let command = format!(
         "sh -c 'echo $QMAMBAIQA_STREAM $QMAMBAIQA_STATE $QMAMBAIQA_REASON $QMAMBAIQA_SCORE >> {}'",
         told.display()
     );
     let port = free_port();
     let (address, logs) = (port.to_string(), folder.path().to_str().unwrap());
-    let (dark, light) = (black.uri(), ball.uri());
+    let (dark, light) = (black.uri(), bars.uri());
     let mut monitor = Monitor::start(&[
         &dark,
         &light,
@@ -249,9 +249,9 @@ fn a_stream_that_stands_still_is_lost() {
 
 #[test]
 fn an_unreachable_stream_is_given_up_and_a_command_that_fails_is_one_line() {
-    let uri = format!("http://127.0.0.1:{}/", free_port());
+    let uri = "http://127.0.0.1:1/"; // nobody listens there
     let mut command = Command::new(env!("CARGO_BIN_EXE_qmambaiqa"));
-    command.args(["monitor", "--retry-limit", "2", "--alarm-exec", "/nowhere/command", &uri]);
+    command.args(["monitor", "--retry-limit", "2", "--alarm-exec", "/nowhere/command", uri]);
     let out = command.output().unwrap();
     let (text, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     assert_eq!(out.status.code(), Some(1), "{text} {errors}");
@@ -275,7 +275,7 @@ fn what_is_wrong_is_said_in_one_line() {
     bad(&["nothing://host/"], "nothing://host/: GStreamer cannot read from it");
     bad(&[uri, uri], "--name");
     bad(&[uri, "--log", "/nowhere/log.jsonl"], "/nowhere/log.jsonl: the log cannot be written");
-    bad(&[uri, "--interval", "-1"], "interval -1");
+    bad(&[uri, "--interval=-1"], "interval -1");
     bad(&[uri, "--jitter", "2"], "jitter 2 is not within 0 to 1");
     bad(&[uri, "--stall", "0"], "stall 0");
     bad(&[uri, "--alarm-exec", "sh -c 'x"], "quotation without an end");

@@ -5,6 +5,7 @@ use crate::common::complain;
 use anyhow::{Context, Result, bail};
 use std::process::{self, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// So many may run at a time; one that hangs must not fill the machine.
 const AT_ONCE: usize = 16;
@@ -28,6 +29,13 @@ impl Command {
             bail!("alarm-exec is empty");
         }
         Ok(Self { program: words.remove(0), arguments: words, running: Arc::new(()) })
+    }
+
+    /// Waits for those that are running, until a deadline.
+    pub fn finish(&self, deadline: Instant) {
+        while Arc::strong_count(&self.running) > 1 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Runs it where the record is of an alarm or a state; does not wait, and complains where it fails.

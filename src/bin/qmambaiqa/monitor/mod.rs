@@ -29,7 +29,7 @@ use view::View;
 /// How often the state of streams is printed.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long streams may take to end; a source that hangs then is left behind.
+/// How long streams and commands may take to end; what hangs then is left behind.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Watch live streams: scores and alarms, and whether they are there at all.
@@ -233,6 +233,9 @@ impl Monitor {
         let deadline = Instant::now() + PATIENCE;
         while let Ok((number, event)) = events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.take(number, event)?;
+        }
+        if let Some(command) = &self.command {
+            command.finish(deadline);
         }
         let summaries: Vec<Record> = self.views.iter().map(View::summary).collect();
         summaries.iter().enumerate().try_for_each(|(number, summary)| self.write(number, summary))
