@@ -126,7 +126,8 @@ impl Playing {
                 gst::MessageView::Error(error) => {
                     break Some(match missing {
                         Some(name) => format!("this GStreamer has no {name}"),
-                        None => error.error().message().to_owned(),
+                        None if began.is_none() => format!("it cannot be played: {}", reason(error)),
+                        None => reason(error),
                     });
                 }
                 gst::MessageView::StreamCollection(collection)
@@ -149,5 +150,14 @@ impl Playing {
             }
         };
         (began.map_or(Duration::ZERO, |began| newest - began), cause)
+    }
+}
+
+/// What GStreamer says of an error, with what it has to say beyond: the line after the place in its code.
+fn reason(error: &gst::message::Error) -> String {
+    let message = error.error().message().trim_end_matches('.').to_owned();
+    match error.debug().as_ref().and_then(|debug| debug.lines().nth(1)) {
+        Some(detail) => format!("{message}: {detail}"),
+        None => message,
     }
 }
