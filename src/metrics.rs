@@ -123,8 +123,8 @@ impl Families {
     }
 }
 
-/// A server of metrics, which ends with the last of its [`Stream`]s.
-struct Exporter {
+/// A server of metrics, which ends with the last of its [`Stream`]s and of those who [hold](Exporter::open) it.
+pub struct Exporter {
     address: SocketAddr,
     families: Families,
     /// Names of the streams.
@@ -137,6 +137,18 @@ struct Exporter {
 static EXPORTERS: Mutex<Vec<Weak<Exporter>>> = Mutex::new(Vec::new());
 
 impl Exporter {
+    /// The process's exporter at an address: `HOST:PORT`, or a port of this machine alone.
+    ///
+    /// # Errors
+    /// The address is none, or taken.
+    pub fn open(address: &str) -> Result<Arc<Self>> {
+        let wrong = || Error::Input(format!("cannot serve metrics at `{address}`: no HOST:PORT, nor a port"));
+        Self::at(match address.parse::<u16>() {
+            Ok(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            Err(_) => address.to_socket_addrs().ok().and_then(|mut all| all.next()).ok_or_else(wrong)?,
+        })
+    }
+
     /// The process's exporter at an address.
     fn at(address: SocketAddr) -> Result<Arc<Self>> {
         let mut exporters = EXPORTERS.lock();
@@ -219,15 +231,11 @@ impl Stream {
     /// # Errors
     /// The address is none, or taken; or it has a stream of that name.
     pub fn start(address: &str, stream: &str, model: &str, style_prompt: &str) -> Result<Self> {
-        let wrong = || Error::Input(format!("cannot serve metrics at `{address}`: no HOST:PORT, nor a port"));
-        let address = match address.parse::<u16>() {
-            Ok(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            Err(_) => address.to_socket_addrs().ok().and_then(|mut all| all.next()).ok_or_else(wrong)?,
-        };
-        let exporter = Exporter::at(address)?;
+        let exporter = Exporter::open(address)?;
         if !exporter.streams.lock().insert(stream.to_owned()) {
             return Err(Error::Input(format!(
-                "metrics at {address} have a stream `{stream}` already: give this one another stream-name"
+                "metrics at {} have a stream `{stream}` already: give this one another stream-name",
+                exporter.address
             )));
         }
         let labels =

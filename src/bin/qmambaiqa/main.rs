@@ -9,6 +9,7 @@ mod evaluate;
 mod features;
 mod ffmpeg;
 mod inspect;
+mod monitor;
 mod protocol;
 mod score;
 mod source;
@@ -32,6 +33,7 @@ struct Cli {
 enum Command {
     Score(score::Args),
     Compare(compare::Args),
+    Monitor(monitor::Args),
     Inspect(inspect::Args),
     Convert(convert::Args),
     Evaluate(evaluate::Args),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Score(args) => score::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Monitor(args) => monitor::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),

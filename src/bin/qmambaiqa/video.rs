@@ -55,18 +55,7 @@ pub fn watch(
     let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| anyhow!("GStreamer built no pipeline"))?;
     let by_name = |name: &str| pipeline.by_name(name).ok_or_else(|| anyhow!("GStreamer built no {name}"));
     by_name("src")?.set_property("location", path.to_str().ok_or_else(|| anyhow!("the path is not UTF-8"))?);
-    let iqa = gst::ElementFactory::make("qmambaiqa")
-        .property("model", &options.model)
-        .property("style-prompt", &options.style_prompt)
-        .property("force-style-prompt", options.force_style_prompt)
-        .property("device", &options.device)
-        .property("threads", options.threads as u32)
-        .property("precision", qmambaiqa::plugin::Precision::from(options.precision))
-        .property("crops", plan.crops() as u32)
-        .property_from_str("sampling", plan.sampling().nick())
-        .property("seed", plan.seed())
-        .property("interval", u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX))
-        .build()?;
+    let iqa = element(options, plan, interval)?;
     let convert = gst::ElementFactory::make("videoconvert").build()?;
     let sink = gst::ElementFactory::make("fakesink").property("sync", false).build()?;
     let mut parts = vec![convert.clone()];
@@ -97,20 +86,43 @@ pub fn watch(
         let is_video = caps.structure(0).is_some_and(|s| s.name().starts_with("video/"));
         let linked = is_video && !video.is_linked() && pad.link(&video).is_ok();
         if !linked && let Some(pipeline) = weak.upgrade() {
-            // Sound, subtitles and further pictures must go somewhere, or decoding stops.
-            if let Ok(drain) =
-                gst::ElementFactory::make("fakesink").property("sync", false).property("async", false).build()
-                && pipeline.add(&drain).is_ok()
-                && drain.sync_state_with_parent().is_ok()
-                && let Some(sink) = drain.static_pad("sink")
-            {
-                let _ = pad.link(&sink);
-            }
+            drain(&pipeline, pad);
         }
     });
     let result = play(&pipeline, &path, each);
     pipeline.set_state(gst::State::Null)?;
     result
+}
+
+/// The element with a scorer's settings.
+///
+/// # Errors
+/// It is not registered.
+pub fn element(options: &Options, plan: &CropPlan, interval: Duration) -> Result<gst::Element> {
+    let iqa = gst::ElementFactory::make("qmambaiqa")
+        .property("model", &options.model)
+        .property("style-prompt", &options.style_prompt)
+        .property("force-style-prompt", options.force_style_prompt)
+        .property("device", &options.device)
+        .property("threads", options.threads as u32)
+        .property("precision", qmambaiqa::plugin::Precision::from(options.precision))
+        .property("crops", plan.crops() as u32)
+        .property_from_str("sampling", plan.sampling().nick())
+        .property("seed", plan.seed())
+        .property("interval", u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX))
+        .build()?;
+    Ok(iqa)
+}
+
+/// Has a pad's sound, subtitles or further pictures go somewhere, or decoding stops.
+pub fn drain(pipeline: &gst::Pipeline, pad: &gst::Pad) {
+    if let Ok(drain) = gst::ElementFactory::make("fakesink").property("sync", false).property("async", false).build()
+        && pipeline.add(&drain).is_ok()
+        && drain.sync_state_with_parent().is_ok()
+        && let Some(sink) = drain.static_pad("sink")
+    {
+        let _ = pad.link(&sink);
+    }
 }
 
 /// A scaler to a size, its pixels square.

@@ -1,0 +1,163 @@
+//! One try to play a stream.
+
+use super::source::Source;
+use super::stream::Event;
+use crate::video;
+use anyhow::{Result, anyhow};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use qmambaiqa::Options;
+use qmambaiqa::crops::CropPlan;
+use qmambaiqa::plugin::Report;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often a try looks whether it shall end, and whether frames come.
+const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+
+/// How streams are played and scored.
+pub struct Setup {
+    pub options: Options,
+    pub plan: CropPlan,
+    pub interval: Duration,
+    pub jitter: f64,
+    /// Low, high.
+    pub thresholds: [f64; 2],
+    pub alarm_hold: Duration,
+    pub black_alarm: bool,
+    pub freeze_alarm: bool,
+    pub metrics: Option<String>,
+    pub stall: Duration,
+    pub retry_limit: u32,
+}
+
+/// A pipeline, stopped when dropped.
+struct Playing {
+    pipeline: gst::Pipeline,
+    element: gst::Element,
+    /// Decoded frames so far.
+    frames: Arc<AtomicU64>,
+}
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        let _ = self.pipeline.set_state(gst::State::Null); // it is not used any more, whatever state it is in
+    }
+}
+
+/// Plays until it fails or shall stop. Gives how long it played, and why it ended: none where it was stopped.
+pub fn play(source: &Source, setup: &Setup, stop: &AtomicBool, emit: &dyn Fn(Event)) -> (Duration, Option<String>) {
+    let playing = match Playing::build(source, setup) {
+        Ok(playing) => playing,
+        Err(error) => return (Duration::ZERO, Some(source.redact(&format!("{error:#}")))),
+    };
+    let (played, cause) = playing.watch(setup.stall, stop, emit);
+    let statistics = playing.element.property::<gst::Structure>("statistics");
+    emit(Event::Dropped(statistics.get("dropped").unwrap_or(0)));
+    (played, cause.map(|cause| source.redact(&cause)))
+}
+
+impl Playing {
+    fn build(source: &Source, setup: &Setup) -> Result<Self> {
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let element = video::element(&setup.options, &setup.plan, setup.interval)?;
+        element.set_property("async", true);
+        element.set_property("jitter", setup.jitter);
+        let [low, high] = setup.thresholds;
+        element.set_property("low-threshold", low);
+        element.set_property("high-threshold", high);
+        element.set_property("alarm-hold", nanoseconds(setup.alarm_hold));
+        element.set_property("black-alarm", setup.black_alarm);
+        element.set_property("freeze-alarm", setup.freeze_alarm);
+        element.set_property("metrics-address", setup.metrics.as_deref());
+        element.set_property("stream-name", &source.name);
+        let decode = gst::ElementFactory::make("uridecodebin3").property("uri", &source.uri).build()?;
+        let convert = gst::ElementFactory::make("videoconvert").build()?;
+        let sink = gst::ElementFactory::make("fakesink").property("sync", true).build()?;
+        let playing = Self { pipeline: gst::Pipeline::new(), element, frames: Arc::default() };
+        playing.pipeline.add_many([&decode, &convert, &playing.element, &sink])?;
+        gst::Element::link_many([&convert, &playing.element, &sink])?;
+
+        let video = convert.static_pad("sink").ok_or_else(|| anyhow!("videoconvert has no sink"))?;
+        let frames = playing.frames.clone();
+        video.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            frames.fetch_add(1, Ordering::Relaxed);
+            gst::PadProbeReturn::Ok
+        });
+        let weak = playing.pipeline.downgrade();
+        decode.connect_pad_added(move |_, pad| {
+            let is_video = pad.name().starts_with("video");
+            let linked = is_video && !video.is_linked() && pad.link(&video).is_ok();
+            if !linked && let Some(pipeline) = weak.upgrade() {
+                video::drain(&pipeline, pad);
+            }
+        });
+        let started = playing.pipeline.set_state(gst::State::Playing); // where it fails, the bus says why
+        if started == Ok(gst::StateChangeSuccess::NoPreroll) {
+            sink.set_property("sync", false); // a live source has its pace, and its frames are wanted at once
+        }
+        Ok(playing)
+    }
+
+    fn watch(&self, stall: Duration, stop: &AtomicBool, emit: &dyn Fn(Event)) -> (Duration, Option<String>) {
+        let Some(bus) = self.pipeline.bus() else { return (Duration::ZERO, Some("the pipeline has no bus".into())) };
+        let mut began = None;
+        let (mut frames, mut newest) = (0, Instant::now());
+        let mut missing = None;
+        let cause = loop {
+            if stop.load(Ordering::Relaxed) {
+                break None;
+            }
+            let message = bus.timed_pop(POLL);
+            let seen = self.frames.load(Ordering::Relaxed);
+            if seen != frames {
+                (frames, newest) = (seen, Instant::now());
+                if began.is_none() {
+                    began = Some(newest);
+                    emit(Event::Playing);
+                }
+            } else if newest.elapsed() >= stall {
+                break Some(format!("no frame for {} s", stall.as_secs_f64()));
+            }
+            let Some(message) = message else { continue };
+            match message.view() {
+                gst::MessageView::Eos(_) => break Some("the stream ended".into()),
+                gst::MessageView::Error(error) => {
+                    break Some(match missing {
+                        Some(name) => format!("this GStreamer has no {name}"),
+                        None if began.is_none() => format!("it cannot be played: {}", reason(error)),
+                        None => reason(error),
+                    });
+                }
+                gst::MessageView::StreamCollection(collection)
+                    if !collection
+                        .stream_collection()
+                        .iter()
+                        .any(|stream| stream.stream_type().contains(gst::StreamType::VIDEO)) =>
+                {
+                    break Some("it has no video".into()); // the sink would wait for a picture for ever
+                }
+                gst::MessageView::Element(element) => {
+                    if let Some(structure) = element.structure().filter(|s| s.name() == "missing-plugin") {
+                        missing = structure.get::<String>("name").ok(); // such as "AV1 decoder"
+                    }
+                    if let Some(report) = Report::from_message(&message) {
+                        emit(Event::Report(report));
+                    }
+                }
+                _ => (),
+            }
+        };
+        (began.map_or(Duration::ZERO, |began| newest - began), cause)
+    }
+}
+
+/// What GStreamer says of an error, with what it has to say beyond: the line after the place in its code.
+fn reason(error: &gst::message::Error) -> String {
+    let message = error.error().message().trim_end_matches('.').to_owned();
+    match error.debug().as_ref().and_then(|debug| debug.lines().nth(1)) {
+        Some(detail) => format!("{message}: {detail}"),
+        None => message,
+    }
+}
