@@ -47,9 +47,11 @@ type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 pub struct Sample<'a> {
     pub model: &'a str,
     pub style_prompt: &'a str,
+    /// 0 (worst) to 100 (best), as the mean and the average.
     pub score: f64,
     pub window_mean: Option<f64>,
     pub ewma: Option<f64>,
+    /// Whether there is an alarm.
     pub alarm: bool,
     pub indicators: Indicators,
     /// The time that scoring it took.
@@ -59,9 +61,13 @@ pub struct Sample<'a> {
 /// What happens to a frame.
 #[derive(Debug, Clone, Copy)]
 pub enum Event {
+    /// It passes.
     Seen,
+    /// It has a score of its own.
     Scored,
+    /// It was due and gave way to a newer one.
     Dropped,
+    /// It was due and too late to be scored.
     Late,
 }
 

@@ -4,7 +4,7 @@ use super::parameters::{Init, Precision, Scope};
 use super::ss2d::Ss2d;
 use crate::ops;
 use crate::ops::quantized::{self, Input, Quantized};
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use std::sync::Arc;
 
 /// Weights start small, as in the public VMamba training code.
@@ -145,27 +145,28 @@ impl Layer {
 
     /// The layer in the form that the precision asks for.
     pub(super) fn prepare(self, precision: Precision) -> Result<Stacked> {
-        if precision == Precision::Exact {
-            return Ok(Stacked::Parts(self));
-        }
+        Ok(match precision {
+            Precision::Exact => Stacked::Parts(self),
+            Precision::Standard => Stacked::Fused(Arc::new(self.fuse()?)),
+        })
+    }
+
+    fn fuse(&self) -> Result<Quantized> {
         let parameters = |norm: &Norm| quantized::Norm::new(&norm.weight, &norm.bias);
-        let fused = match (&self.product, &self.before) {
-            (Product::Linear(linear), None) => Quantized::new(&linear.weight, linear.bias.as_ref(), Input::Plain)?,
-            (Product::Linear(linear), Some(norm)) => {
-                Quantized::new(&linear.weight, linear.bias.as_ref(), Input::Normalised(parameters(norm)?))?
+        let mut fused = match (&self.product, &self.before) {
+            (Product::Linear(linear), before) => {
+                let input = before.as_ref().map_or(Ok(Input::Plain), |norm| parameters(norm).map(Input::Normalised))?;
+                Quantized::new(&linear.weight, linear.bias.as_ref(), input)?
             }
             (Product::Halving(conv), None) => {
                 Quantized::new(&conv.matrix()?, Some(&conv.bias), Input::Patches(HALVING))?
             }
-            (Product::Halving(_), Some(_)) => return Ok(Stacked::Parts(self)), // no network has it
+            (Product::Halving(_), Some(_)) => bail!("a norm before a convolution cannot be fused"),
         };
-        let fused = self
-            .after
-            .as_ref()
-            .map_or(Ok(None), |norm| parameters(norm).map(Some))?
-            .into_iter()
-            .try_fold(fused, Quantized::with_norm)?;
-        Ok(Stacked::Fused(Arc::new(if self.gelu { fused.with_gelu() } else { fused })))
+        if let Some(norm) = &self.after {
+            fused = fused.with_norm(parameters(norm)?)?;
+        }
+        Ok(if self.gelu { fused.with_gelu() } else { fused })
     }
 
     fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {

@@ -26,6 +26,17 @@ impl Level {
     /// Environment variable that forces a level, for tests and comparisons.
     pub(crate) const VARIABLE: &str = "QMAMBAIQA_CPU";
 
+    /// Its name in [`Level::VARIABLE`].
+    fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512",
+        }
+    }
+
     /// Those that this CPU has, the best one last.
     pub(crate) fn available() -> Vec<Self> {
         let mut levels = vec![Self::Portable];
@@ -49,10 +60,9 @@ impl Level {
 
     /// Refuses a forced level that there is not.
     pub(crate) fn check() -> Result<(), String> {
-        let name = |level: &Self| format!("{level:?}").to_lowercase();
         match std::env::var(Self::VARIABLE) {
-            Ok(forced) if !Self::available().iter().any(|level| name(level) == forced) => {
-                let names: Vec<String> = Self::available().iter().map(name).collect();
+            Ok(forced) if !forced.is_empty() && !Self::available().iter().any(|level| level.name() == forced) => {
+                let names: Vec<&str> = Self::available().iter().map(|level| level.name()).collect();
                 Err(format!("{}={forced}: this CPU has {}", Self::VARIABLE, names.join(", ")))
             }
             _ => Ok(()),
@@ -65,7 +75,7 @@ impl Level {
             let forced = std::env::var(Self::VARIABLE).unwrap_or_default();
             let levels = Self::available();
             let best = levels.last().copied().unwrap_or(Self::Portable);
-            let level = levels.into_iter().find(|l| format!("{l:?}").to_lowercase() == forced).unwrap_or(best);
+            let level = levels.into_iter().find(|level| level.name() == forced).unwrap_or(best);
             (level, level.arch())
         })
     }

@@ -54,7 +54,9 @@ fn portable(Operands { x, scales, panel }: Operands, pairs: usize, blocks: usize
             for (x, columns) in x.chunks_exact(2).zip(panel.chunks_exact(2 * COLUMNS)) {
                 let (even, odd) = (i32::from(x[0]), i32::from(x[1]));
                 for (sum, w) in sums.iter_mut().zip(columns.chunks_exact(2)) {
-                    *sum += even * i32::from(w[0]) + odd * i32::from(w[1]);
+                    // What a NaN was rounded to may overflow, here as in the other kernels; its scale is NaN too.
+                    let pair = (even * i32::from(w[0])).wrapping_add(odd * i32::from(w[1]));
+                    *sum = sum.wrapping_add(pair);
                 }
             }
             for (out, &sum) in out.iter_mut().zip(&sums) {
