@@ -1,5 +1,6 @@
 //! Frames per second of the embedded model, or time per crop of variants with random weights; and where the time goes:
-//! `cargo run --release --example benchmark [THREADS [VARIANT...]]`.
+//! `cargo run --release --example benchmark [THREADS [VARIANT[:PRECISION]...]]`. Without a variant, `:PRECISION` alone is the
+//! embedded model's.
 
 use candle_core::{Device, Tensor};
 use qmambaiqa::crops::{CROP, CropPlan, Sampling};
@@ -16,11 +17,22 @@ const RUNS: usize = 9;
 
 fn main() -> qmambaiqa::Result<()> {
     let threads = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(2);
-    if std::env::args().len() > 2 {
-        return std::env::args().skip(2).try_for_each(|variant| network(&variant, threads));
+    if std::env::args().len() < 3 {
+        return embedded(threads, Precision::Standard);
     }
+    std::env::args().skip(2).try_for_each(|arg| {
+        let (variant, precision) = match arg.split_once(':') {
+            Some((variant, precision)) => (variant, precision.parse()?),
+            None => (&arg[..], Precision::Standard),
+        };
+        if variant.is_empty() { embedded(threads, precision) } else { network(variant, threads, precision) }
+    })
+}
+
+/// Frames per second of the embedded model.
+fn embedded(threads: usize, precision: Precision) -> qmambaiqa::Result<()> {
     let begin = Instant::now();
-    let scorer = Scorer::open(&Options { threads, ..Options::default() })?;
+    let scorer = Scorer::open(&Options { threads, precision, ..Options::default() })?;
     println!("{} on {}, loaded in {:.0?}", scorer.model_name(), scorer.device(), begin.elapsed());
     let (width, height) = SIZE;
     // A moving pattern with detail; the time does not depend on what is seen.
@@ -43,18 +55,18 @@ fn main() -> qmambaiqa::Result<()> {
         println!("{width}x{height} I420, {crops} crops, {threads} threads: {fps:.1} frames/s, {ms:.1} ms a frame");
     }
     indicators()?;
-    shares(&frame)
+    shares(&frame, precision)
 }
 
 /// Time per crop of a network with random weights, alone and in batches, as a scorer runs it: a crop a task.
-fn network(variant: &str, threads: usize) -> qmambaiqa::Result<()> {
+fn network(variant: &str, threads: usize, precision: Precision) -> qmambaiqa::Result<()> {
     use rayon::prelude::*;
     let config = Config::named(variant)?;
     let mut random = Trainable::new(1, Default::default());
     QMamba::new(Scope::new(&mut random), &config)?;
     let frozen = |(name, variable): (String, candle_core::Var)| (name, variable.as_detached_tensor());
     let tensors = random.variables.into_iter().map(frozen).collect();
-    let model = QMamba::new(Scope::new(&mut Loaded { tensors, precision: Precision::Standard }), &config)?;
+    let model = QMamba::new(Scope::new(&mut Loaded { tensors, precision }), &config)?;
     let crop = Tensor::rand(-2f32, 2f32, (1, CROP, CROP, 3), &Device::Cpu)?;
     let run = |batch: usize, threads: usize| -> qmambaiqa::Result<Duration> {
         let pool = rayon::ThreadPoolBuilder::new()
@@ -73,7 +85,10 @@ fn network(variant: &str, threads: usize) -> qmambaiqa::Result<()> {
     for batch in [1, 8] {
         let time = run(batch, threads)?.as_secs_f64();
         let (ms, rate) = (time * 1e3, floor / time);
-        println!("{variant}, {threads} threads, batch {batch}: {ms:.1} ms a crop, {rate:.0} GFLOP/s");
+        println!(
+            "{variant} {}, {threads} threads, batch {batch}: {ms:.1} ms a crop, {rate:.0} GFLOP/s",
+            precision.nick()
+        );
     }
     timing::start();
     let whole = run(1, 1)?;
@@ -105,8 +120,8 @@ fn indicators() -> qmambaiqa::Result<()> {
 }
 
 /// Where the time goes, on one thread: with more, one that waits helps another, and times would count twice.
-fn shares(frame: &Frame) -> qmambaiqa::Result<()> {
-    let scorer = Scorer::open(&Options { threads: 1, ..Options::default() })?;
+fn shares(frame: &Frame, precision: Precision) -> qmambaiqa::Result<()> {
+    let scorer = Scorer::open(&Options { threads: 1, precision, ..Options::default() })?;
     let plan = CropPlan::new(4, Sampling::Grid, 0)?;
     scorer.score(frame, &plan, 0)?; // warm
     let begin = Instant::now();

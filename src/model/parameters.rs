@@ -30,17 +30,20 @@ pub enum Precision {
     /// For inference: 16-bit integers with a scale for each few values, twice as fast where the CPU is made for it. Errors are
     /// a twentieth of bfloat16's.
     Standard,
+    /// The same with 8-bit integers.
+    Fast,
 }
 
 impl Precision {
     /// Every one there is.
-    pub const ALL: [Self; 2] = [Self::Exact, Self::Standard];
+    pub const ALL: [Self; 3] = [Self::Exact, Self::Standard, Self::Fast];
 
     /// Its name in settings.
     pub fn nick(self) -> &'static str {
         match self {
             Self::Exact => "exact",
             Self::Standard => "standard",
+            Self::Fast => "fast",
         }
     }
 }

@@ -80,6 +80,14 @@ impl Level {
         })
     }
 
+    /// Whether it multiplies bytes faster than 16-bit integers.
+    pub(crate) fn prefers_bytes(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Self::Avx512;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
     fn arch(self) -> pulp::Arch {
         match self {
             #[cfg(target_arch = "x86_64")]

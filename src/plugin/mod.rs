@@ -64,6 +64,9 @@ pub enum Precision {
     /// 32-bit floats.
     #[enum_value(name = "32-bit floats, slower", nick = "exact")]
     Exact = 1,
+    /// 8-bit integers with a scale for each few values.
+    #[enum_value(name = "8-bit integers, faster", nick = "fast")]
+    Fast = 2,
 }
 
 impl From<Precision> for crate::model::parameters::Precision {
@@ -71,6 +74,7 @@ impl From<Precision> for crate::model::parameters::Precision {
         match precision {
             Precision::Standard => Self::Standard,
             Precision::Exact => Self::Exact,
+            Precision::Fast => Self::Fast,
         }
     }
 }
@@ -80,6 +84,7 @@ impl From<crate::model::parameters::Precision> for Precision {
         match precision {
             crate::model::parameters::Precision::Standard => Self::Standard,
             crate::model::parameters::Precision::Exact => Self::Exact,
+            crate::model::parameters::Precision::Fast => Self::Fast,
         }
     }
 }

@@ -34,7 +34,7 @@ pub struct ScorerArgs {
     /// Device that scores: auto, cpu, cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Arithmetic of matrix products: standard (16-bit integers), exact (32-bit floats; slower)
+    /// Arithmetic of matrix products: standard (16-bit integers), exact (32-bit floats; slower), fast (8-bit integers)
     #[arg(long, default_value = "standard")]
     pub precision: String,
     /// Threads (0: one for each core); scores do not depend on it

@@ -1,4 +1,4 @@
-//! The innermost product: a few rows times a panel of columns, in 16-bit integers.
+//! The innermost product: a few rows times a panel of columns, in 16-bit or 8-bit integers.
 //!
 //! Every kernel gives the same bits: sums within a block are exact, and blocks are added in order by fused multiply-adds.
 
@@ -14,9 +14,9 @@ pub(super) const BLOCK: usize = 32;
 /// Sums of one tile.
 pub(super) type Tile = [[f32; COLUMNS]; ROWS];
 
-/// Operands of one tile, `P` being pairs of inner values and `S` blocks of them.
+/// Operands of one tile in 16 bits, `P` being pairs of inner values and `S` blocks of them.
 #[derive(Clone, Copy)]
-pub(super) struct Operands<'a> {
+pub(super) struct Wide<'a> {
     /// `(ROWS, 2 P)`
     pub x: &'a [i16],
     /// `(ROWS, S)`
@@ -25,9 +25,23 @@ pub(super) struct Operands<'a> {
     pub panel: &'a [i16],
 }
 
+/// The same in 8 bits, `Q` being fours of inner values. One side has no sign, as the instruction wants it: 128 is added to
+/// it, and every sum begins with what that is too much.
+#[derive(Clone, Copy)]
+pub(super) struct Narrow<'a> {
+    /// `(ROWS, 4 Q)`, each value plus 128.
+    pub x: &'a [u8],
+    /// `(ROWS, S)`
+    pub scales: &'a [f32],
+    /// `(Q, COLUMNS, 4)`
+    pub panel: &'a [i8],
+    /// `(S, COLUMNS)`: -128 times the sum of the block's weights.
+    pub begin: &'a [[i32; COLUMNS]],
+}
+
 /// `tile[r][c] = sum_s scales[r, s] (sum_{k in s} x[r, k] panel[k, c])`
 #[inline]
-pub(super) fn multiply(level: Level, operands: Operands, tile: &mut Tile) {
+pub(super) fn multiply(level: Level, operands: Wide, tile: &mut Tile) {
     let pairs = operands.panel.len() / (2 * COLUMNS);
     let blocks = (2 * pairs).div_ceil(BLOCK);
     assert!(operands.panel.len() == 2 * COLUMNS * pairs && pairs > 0);
@@ -44,8 +58,23 @@ pub(super) fn multiply(level: Level, operands: Operands, tile: &mut Tile) {
     }
 }
 
+/// The same in 8 bits.
+#[inline]
+pub(super) fn multiply_narrow(level: Level, operands: Narrow, tile: &mut Tile) {
+    let fours = operands.panel.len() / (4 * COLUMNS);
+    let blocks = (4 * fours).div_ceil(BLOCK);
+    assert!(operands.panel.len() == 4 * COLUMNS * fours && fours > 0 && operands.begin.len() == blocks);
+    assert!(operands.x.len() == ROWS * 4 * fours && operands.scales.len() == ROWS * blocks);
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as in `multiply`.
+        Level::Avx512 => unsafe { x86::avx512_narrow(operands, fours, blocks, tile) },
+        _ => portable_narrow(operands, fours, blocks, tile),
+    }
+}
+
 /// Plain loops, which compilers vectorise where they can.
-fn portable(Operands { x, scales, panel }: Operands, pairs: usize, blocks: usize, tile: &mut Tile) {
+fn portable(Wide { x, scales, panel }: Wide, pairs: usize, blocks: usize, tile: &mut Tile) {
     for (r, out) in tile.iter_mut().enumerate() {
         *out = [0.0; COLUMNS];
         let (x, scales) = (&x[r * 2 * pairs..][..2 * pairs], &scales[r * blocks..][..blocks]);
@@ -66,9 +95,28 @@ fn portable(Operands { x, scales, panel }: Operands, pairs: usize, blocks: usize
     }
 }
 
+fn portable_narrow(Narrow { x, scales, panel, begin }: Narrow, fours: usize, blocks: usize, tile: &mut Tile) {
+    for (r, out) in tile.iter_mut().enumerate() {
+        *out = [0.0; COLUMNS];
+        let (x, scales) = (&x[r * 4 * fours..][..4 * fours], &scales[r * blocks..][..blocks]);
+        for (((x, panel), &scale), &begin) in x.chunks(BLOCK).zip(panel.chunks(BLOCK * COLUMNS)).zip(scales).zip(begin)
+        {
+            let mut sums = begin;
+            for (x, columns) in x.chunks_exact(4).zip(panel.chunks_exact(4 * COLUMNS)) {
+                for (sum, w) in sums.iter_mut().zip(columns.chunks_exact(4)) {
+                    *sum += x.iter().zip(w).map(|(&x, &w)| i32::from(x) * i32::from(w)).sum::<i32>();
+                }
+            }
+            for (out, &sum) in out.iter_mut().zip(&sums) {
+                *out = scale.mul_add(sum as f32, *out);
+            }
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{BLOCK, COLUMNS, Operands, ROWS, Tile};
+    use super::{BLOCK, COLUMNS, Narrow, ROWS, Tile, Wide};
     use std::arch::x86_64::*;
 
     /// Two vectors of columns for six rows: 12 independent sums hide the latency of a multiply-add, and with as many float
@@ -78,7 +126,7 @@ mod x86 {
     /// The CPU has these instructions; `x` has `ROWS * 2 * pairs` values, `panel` `2 * COLUMNS * pairs`, `scales`
     /// `ROWS * blocks`.
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub(super) unsafe fn avx512(operands: Operands, pairs: usize, blocks: usize, tile: &mut Tile) {
+    pub(super) unsafe fn avx512(operands: Wide, pairs: usize, blocks: usize, tile: &mut Tile) {
         let (x, panel) = (operands.x.as_ptr().cast::<i32>(), operands.panel.as_ptr().cast::<i32>());
         let mut floats = [[_mm512_setzero_ps(); 2]; ROWS];
         for block in 0..blocks {
@@ -110,12 +158,53 @@ mod x86 {
         }
     }
 
+    /// As [`avx512`], with four inner values in a step.
+    ///
+    /// # Safety
+    /// The CPU has these instructions; `x` has `ROWS * 4 * fours` values, `panel` `4 * COLUMNS * fours`, `scales`
+    /// `ROWS * blocks` and `begin` `blocks`.
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub(super) unsafe fn avx512_narrow(operands: Narrow, fours: usize, blocks: usize, tile: &mut Tile) {
+        let (x, panel) = (operands.x.as_ptr().cast::<i32>(), operands.panel.as_ptr().cast::<i32>());
+        let mut floats = [[_mm512_setzero_ps(); 2]; ROWS];
+        for block in 0..blocks {
+            let begin = operands.begin[block].as_ptr();
+            // SAFETY: reads the two vectors that a panel is wide.
+            let begin = unsafe { [_mm512_loadu_si512(begin.cast()), _mm512_loadu_si512(begin.add(16).cast())] };
+            let mut sums = [begin; ROWS];
+            for four in block * (BLOCK / 4)..((block + 1) * (BLOCK / 4)).min(fours) {
+                // SAFETY: `four < fours`, so all reads are within the lengths promised; unaligned reads are allowed.
+                let w = unsafe {
+                    let w = panel.add(four * COLUMNS);
+                    [_mm512_loadu_si512(w.cast()), _mm512_loadu_si512(w.add(16).cast())]
+                };
+                for r in 0..ROWS {
+                    // SAFETY: as above.
+                    let x = _mm512_set1_epi32(unsafe { x.add(r * fours + four).read_unaligned() });
+                    sums[r] = [_mm512_dpbusd_epi32(sums[r][0], x, w[0]), _mm512_dpbusd_epi32(sums[r][1], x, w[1])];
+                }
+            }
+            for r in 0..ROWS {
+                let scale = _mm512_set1_ps(operands.scales[r * blocks + block]);
+                for j in 0..2 {
+                    floats[r][j] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(sums[r][j]), floats[r][j]);
+                }
+            }
+        }
+        for r in 0..ROWS {
+            for j in 0..2 {
+                // SAFETY: a tile's row has room for two vectors.
+                unsafe { _mm512_storeu_ps(tile[r].as_mut_ptr().add(16 * j), floats[r][j]) };
+            }
+        }
+    }
+
     /// Half a panel at a time, so that the integer sums stay in registers; the float sums are in the tile.
     ///
     /// # Safety
     /// As for [`avx512`].
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn avx2(operands: Operands, pairs: usize, blocks: usize, tile: &mut Tile) {
+    pub(super) unsafe fn avx2(operands: Wide, pairs: usize, blocks: usize, tile: &mut Tile) {
         let (x, panel) = (operands.x.as_ptr().cast::<i32>(), operands.panel.as_ptr().cast::<i32>());
         *tile = [[0.0; COLUMNS]; ROWS];
         for (block, half) in (0..blocks).flat_map(|block| [(block, 0), (block, 16)]) {
@@ -164,7 +253,7 @@ mod tests {
             let x: Vec<i16> = (0..ROWS * 2 * pairs).map(|_| below(15_000) as i16).collect();
             let panel: Vec<i16> = (0..2 * COLUMNS * pairs).map(|_| below(4_400) as i16).collect();
             let scales: Vec<f32> = (0..ROWS * blocks).map(|_| below(1000) as f32 * 1e-3).collect();
-            let operands = Operands { x: &x, scales: &scales, panel: &panel };
+            let operands = Wide { x: &x, scales: &scales, panel: &panel };
             let run = |level| {
                 let mut tile = [[f32::NAN; COLUMNS]; ROWS];
                 multiply(level, operands, &mut tile);
@@ -188,6 +277,39 @@ mod tests {
             for (r, c) in [(0, 0), (ROWS - 1, COLUMNS - 1), (3, 17)] {
                 let (got, exact) = (f64::from(f32::from_bits(expected[r][c])), exact(r, c));
                 assert!((got - exact).abs() < 1e-6 * 1e7_f64.max(exact.abs()), "{got} {exact}");
+            }
+        }
+    }
+    /// 8-bit operands give the bits that the same integers give in 16 bits.
+    #[test]
+    fn narrow_is_wide_to_the_bit() {
+        for fours in [4usize, 8, 12, 36, 100] {
+            let (inner, blocks) = (4 * fours, (4 * fours).div_ceil(BLOCK));
+            let mut random = Random::new(fours as u64, 2);
+            let mut below = |limit: usize| random.below(2 * limit + 1) as i32 - limit as i32;
+            let x: Vec<i16> = (0..ROWS * inner).map(|_| below(127) as i16).collect();
+            let weights: Vec<i8> = (0..COLUMNS * inner).map(|_| below(127) as i8).collect(); // (COLUMNS, I)
+            let scales: Vec<f32> = (0..ROWS * blocks).map(|_| below(1000) as f32 * 1e-3).collect();
+            let layout = |step: usize| {
+                let at = move |i: usize| (i / step % COLUMNS) * inner + i / (step * COLUMNS) * step + i % step;
+                (0..COLUMNS * inner).map(|i| weights[at(i)]).collect::<Vec<i8>>()
+            };
+            let wide: Vec<i16> = layout(2).into_iter().map(i16::from).collect();
+            let mut expected = [[f32::NAN; COLUMNS]; ROWS];
+            multiply(Level::Portable, Wide { x: &x, scales: &scales, panel: &wide }, &mut expected);
+            let sum = |c: usize, s: usize| -> i32 {
+                weights[c * inner..][s * BLOCK..inner.min((s + 1) * BLOCK)].iter().map(|&w| i32::from(w)).sum()
+            };
+            let begin: Vec<[i32; COLUMNS]> = (0..blocks).map(|s| std::array::from_fn(|c| -128 * sum(c, s))).collect();
+            let (x, panel) = (x.iter().map(|x| (x + 128) as u8).collect::<Vec<_>>(), layout(4));
+            let operands = Narrow { x: &x, scales: &scales, panel: &panel, begin: &begin };
+            for level in Level::available() {
+                let mut tile = [[f32::NAN; COLUMNS]; ROWS];
+                multiply_narrow(level, operands, &mut tile);
+                assert!(
+                    tile.map(|row| row.map(f32::to_bits)) == expected.map(|row| row.map(f32::to_bits)),
+                    "{level:?}"
+                );
             }
         }
     }
