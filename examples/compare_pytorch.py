@@ -2,7 +2,8 @@
 """Times our networks and PyTorch's of the same cost on the same cores, alternately in one run, and prints ratios.
 
 pip install torch torchvision timm; cargo build --release --example benchmark
-examples/compare_pytorch.py [--threads 2] [--rounds 7] [--level avx512|avx2] [--variant qmamba-t] [--peer swin_tiny_patch4_window7_224 ...]
+examples/compare_pytorch.py [--threads 2] [--rounds 7] [--level avx512|avx2] [--variant qmamba-t]
+    [--precision standard fast] [--peer swin_tiny_patch4_window7_224 ...]
 """
 
 import argparse
@@ -23,9 +24,9 @@ LEVELS = {
 }
 
 
-def ours(variant, threads):
-    """Milliseconds per crop by batch size."""
-    text = subprocess.run([BENCHMARK, str(threads), variant], check=True, capture_output=True, text=True).stdout
+def ours(name, threads):
+    """Milliseconds per crop by batch size, `name` being VARIANT:PRECISION."""
+    text = subprocess.run([BENCHMARK, str(threads), name], check=True, capture_output=True, text=True).stdout
     return {int(b): float(ms) for b, ms in re.findall(r"batch (\d+): ([\d.]+) ms", text)}
 
 
@@ -35,6 +36,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--level", choices=LEVELS)
     parser.add_argument("--variant", default="qmamba-t")
+    parser.add_argument("--precision", nargs="+", default=["standard", "fast"])
     parser.add_argument("--peer", nargs="+", default=["swin_tiny_patch4_window7_224", "convnext_tiny"])
     args = parser.parse_args()
     if not BENCHMARK.exists():
@@ -60,22 +62,25 @@ def main():
         for kind in kinds:
             for batch in BATCHES:
                 theirs(model, batch, kind)  # warm
+    owns = [f"{args.variant}:{precision}" for precision in args.precision]
     times = {}
     for _ in range(args.rounds):
-        for batch, ms in ours(args.variant, args.threads).items():
-            times.setdefault((args.variant, "", batch), []).append(ms)
+        for own in owns:
+            for batch, ms in ours(own, args.threads).items():
+                times.setdefault((own, "", batch), []).append(ms)
         for name, model in models.items():
             for kind in kinds:
                 for batch in BATCHES:
                     ms = statistics.median(theirs(model, batch, kind) for _ in range(3))
                     times.setdefault((name, kind, batch), []).append(ms)
     print(f"torch {torch.__version__}, {args.threads} threads, {args.rounds} rounds, level {args.level or 'best'}; ms a crop")
-    print(f"{'':38} batch  median   ours / theirs: median (least to greatest)")
+    print(f"{'':38} batch  median   " + "   ".join(f"{own} / theirs: median (least to greatest)" for own in owns))
     for (name, kind, batch), ms in times.items():
-        own = times[(args.variant, "", batch)]
-        ratios = [a / b for a, b in zip(own, ms)]
-        shown = "" if name == args.variant else f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"{name + ' ' + kind:38} {batch:5} {statistics.median(ms):7.1f}   {shown}")
+        shown = []
+        for own in owns if name not in owns else []:
+            ratios = [a / b for a, b in zip(times[(own, "", batch)], ms)]
+            shown.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        print(f"{name + ' ' + kind:38} {batch:5} {statistics.median(ms):7.1f}   {'   '.join(shown)}")
 
 
 if __name__ == "__main__":

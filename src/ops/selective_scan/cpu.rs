@@ -13,6 +13,8 @@ use std::f32::consts::{LN_2, LOG2_E};
 const WIDTH: usize = 2 * LANES;
 /// Steps whose sizes and decays are computed before the state goes through them; the blocks of both fit the nearest cache.
 const STEPS: usize = 16;
+/// Steps whose sizes are computed together.
+const TOGETHER: usize = 4;
 /// Rows that one task copies where blocks are put together.
 const ROWS: usize = 512;
 
@@ -101,6 +103,33 @@ impl<'a> Task<'a> {
         &self.projections[((self.batch * self.sizes.tokens + token) * self.sizes.directions + k) * p..][..p]
     }
 
+    /// `W dt + bias` of at most [`TOGETHER`] steps, so that a weight is read once for all of them.
+    #[inline(always)]
+    fn step_sizes(&self, entries: &[u32], k: usize, direction: &Direction, delta: &mut [Block]) {
+        let rank = direction.weight.len();
+        let padding = |entry: u32| entry == ScanOrders::PADDING;
+        let dt = |i: usize| match entries.get(i) {
+            Some(&entry) if !padding(entry) => &self.projected(entry as usize, k)[..rank],
+            _ => &self.projected(0, k)[..rank], // not used
+        };
+        let dt: [&[f32]; TOGETHER] = std::array::from_fn(dt);
+        // Each by its name: the compiler keeps the sums in registers, which it does not do with an array of them.
+        let [dt0, dt1, dt2, dt3] = dt;
+        let [mut s0, mut s1, mut s2, mut s3] = [direction.bias; TOGETHER];
+        for ((((w, &dt0), &dt1), &dt2), &dt3) in direction.weight.iter().zip(dt0).zip(dt1).zip(dt2).zip(dt3) {
+            for i in 0..WIDTH {
+                s0[i] = dt0.mul_add(w[i], s0[i]);
+                s1[i] = dt1.mul_add(w[i], s1[i]);
+                s2[i] = dt2.mul_add(w[i], s2[i]);
+                s3[i] = dt3.mul_add(w[i], s3[i]);
+            }
+        }
+        let sums = [s0, s1, s2, s3];
+        for ((delta, sum), &entry) in delta.iter_mut().zip(sums).zip(entries) {
+            *delta = if padding(entry) { direction.bias } else { sum };
+        }
+    }
+
     /// Outputs, `(L, WIDTH)` merged or `(K, L, WIDTH)`.
     #[inline(always)]
     fn forward(&self) -> Vec<Block> {
@@ -115,10 +144,8 @@ impl<'a> Task<'a> {
                 // at once in the processor, and none waits for the one before.
                 let (mut delta, mut decay) = ([[0f32; WIDTH]; STEPS], [[0f32; WIDTH]; STEPS]);
                 let (delta, decay) = (&mut delta[..entries.len()], &mut decay[..entries.len()]);
-                for (dt, &entry) in delta.iter_mut().zip(entries) {
-                    let padding = entry == ScanOrders::PADDING;
-                    *dt =
-                        if padding { direction.bias } else { step_size(self.projected(entry as usize, k), &direction) };
+                for (delta, entries) in delta.chunks_mut(TOGETHER).zip(entries.chunks(TOGETHER)) {
+                    self.step_sizes(entries, k, &direction, delta);
                 }
                 delta.as_flattened_mut().iter_mut().for_each(|dt| *dt = softplus2(*dt));
                 for (decay, delta) in decay.iter_mut().zip(&*delta) {
