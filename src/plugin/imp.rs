@@ -60,7 +60,13 @@ impl ObjectImpl for QMambaIqa {
 
     fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let mut settings = self.settings.lock();
+        let before = settings.region.clone();
         properties::set(&mut settings, id, value);
+        if pspec.name() == "region" {
+            drop(settings);
+            self.check_region(before);
+            return;
+        }
         if pspec.name() == "style-prompt" {
             let (name, force) = (settings.options.style_prompt.clone(), settings.options.force_style_prompt);
             drop(settings);

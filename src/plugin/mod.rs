@@ -11,6 +11,7 @@ mod convert;
 mod imp;
 mod properties;
 mod quality;
+mod regions;
 mod report;
 mod scene;
 mod schedule;

@@ -6,6 +6,7 @@ use super::scene::Scene;
 use super::schedule::Schedule;
 use super::settings::Settings;
 use super::state::{Job, Scored};
+use crate::crops::Bars;
 use crate::indicators::{Reason, Watch};
 use crate::pooling::{Alarm, Ewma, Limits, Pool};
 use gstreamer as gst;
@@ -16,6 +17,7 @@ pub(super) struct Stream {
     pub pool: Pool,
     pub ewma: Ewma,
     watch: Watch,
+    pub bars: Bars,
     scene: Option<Scene>,
     alarm: Alarm,
     /// Why the alarm was raised.
@@ -31,6 +33,8 @@ pub(super) struct Stream {
     pub schedule: Schedule,
     pub last: Option<(FrameQuality, Times)>,
     pub warned_interlaced: bool,
+    /// Whether a frame without a region of interest has been warned of.
+    pub warned_region: bool,
     /// Counts flushes: what was begun before one does not count after it.
     pub generation: u64,
 }
@@ -41,6 +45,7 @@ impl Stream {
             pool: Pool::new(Some(Duration::from_nanos(window))),
             ewma: Ewma::default(),
             watch: Watch::default(),
+            bars: Bars::default(),
             scene: None,
             alarm: Alarm::default(),
             reason: Reason::default(),
@@ -51,6 +56,7 @@ impl Stream {
             schedule: Schedule::default(),
             last: None,
             warned_interlaced: false,
+            warned_region: false,
             generation,
         }
     }
@@ -67,7 +73,7 @@ impl Stream {
     pub fn take(&mut self, scored: Scored, job: &Job) -> (FrameQuality, [Option<Report>; 2]) {
         let (times, settings) = (job.times, &job.settings);
         let time = times.running();
-        let quality = FrameQuality::new(scored.score, self.watch.take(scored.luma, time), job);
+        let quality = FrameQuality::new(scored.score, scored.regions, self.watch.take(scored.luma, time), job);
         self.pool.push(time, quality.score);
         self.ewma.push(Duration::from_nanos(settings.half_life), time, quality.score);
         let index = quality.indicators.scene;

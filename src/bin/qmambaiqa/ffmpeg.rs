@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use image::RgbImage;
+use qmambaiqa::frame::Region;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -160,15 +161,20 @@ impl Ffmpeg {
         if status.success() || said.contains("Broken pipe") { result } else { Err(self.failed(&args, &said)) }
     }
 
-    /// What libvmaf says of two videos of one length, each scaled to `size` where given.
+    /// What libvmaf says of two videos of one length, each scaled to `size` and then of a region alone, where given.
     pub fn full_reference(
         &self,
         reference: &Path,
         distorted: &Path,
         size: Option<(u32, u32)>,
+        region: Option<Region>,
     ) -> Result<FullReference> {
         let scale = size.map_or(String::new(), |(w, h)| format!(",{}", scaled(w, h)));
-        let chain = format!("settb=AVTB,setpts=PTS-STARTPTS{scale},format=yuv420p");
+        // Before the conversion to 4:2:0 an odd place is exact.
+        let cut = region.map_or(String::new(), |Region { x, y, width, height }| {
+            format!(",format=yuv444p,crop={width}:{height}:{x}:{y}")
+        });
+        let chain = format!("settb=AVTB,setpts=PTS-STARTPTS{scale}{cut},format=yuv420p");
         // Containers round times each in its own way: the nearest frame is the same one.
         let options = "ts_sync_mode=nearest:shortest=1:feature=name=psnr|name=float_ssim:\
                        model=version=vmaf_v0.6.1|version=vmaf_v0.6.1neg\\\\:name=vmaf_neg";

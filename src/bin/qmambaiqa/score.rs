@@ -1,6 +1,6 @@
 //! `qmambaiqa score`
 
-use crate::common::{self, ScorerArgs, line};
+use crate::common::{self, Area, ScorerArgs, View, line};
 use crate::source::{self, Kind};
 use crate::video;
 use anyhow::{Context, Result, bail};
@@ -11,7 +11,7 @@ use qmambaiqa::indicators::{Indicators, Watch};
 use qmambaiqa::log::{self, Log, Record};
 use qmambaiqa::pooling::{Pool, Statistics};
 use qmambaiqa::train::dataset::read_image;
-use qmambaiqa::train::evaluation::{self, score_picture};
+use qmambaiqa::train::evaluation;
 use qmambaiqa::{Options, Score, Scorer};
 use serde::Serialize;
 use std::cell::RefCell;
@@ -31,6 +31,8 @@ pub struct Args {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     scorer: ScorerArgs,
+    #[command(flatten)]
+    area: Area,
     /// Seconds between scored frames of a video (0: every frame)
     #[arg(long, default_value_t = 0.0)]
     interval: f64,
@@ -74,6 +76,7 @@ struct Job<'a> {
     scorer: &'a Scorer,
     options: &'a Options,
     plan: CropPlan,
+    area: Area,
     interval: Duration,
     output: Output,
     log: RefCell<Option<Log>>,
@@ -95,7 +98,8 @@ pub fn run(args: &Args) -> Result<bool> {
     let scorer = args.scorer.open()?;
     let width = args.paths.iter().map(|p| p.to_string_lossy().chars().count()).max().unwrap_or(0).max(6);
     let output = Output { format: args.format, width };
-    let job = Job { scorer: &scorer, options: &options, plan, interval, output, log: RefCell::new(log) };
+    let (area, log) = (args.area, RefCell::new(log));
+    let job = Job { scorer: &scorer, options: &options, plan, area, interval, output, log };
     let bar = common::bar(args.paths.len());
     let mut header = false;
     let mut good = true;
@@ -149,16 +153,16 @@ impl Job<'_> {
         match kind {
             Kind::Picture => {
                 let picture = read_image(path)?;
-                let score = score_picture(self.scorer, &self.plan, &picture);
-                let indicators = Watch::default().look(&evaluation::frame(&picture)?, None)?;
-                each(0, None, &indicators, score.with_context(|| name.to_string())?)?;
+                let part = View::new(self.area).of(&evaluation::frame(&picture)?).with_context(|| name.to_string())?;
+                let score = self.scorer.score(&part, &self.plan, 0).with_context(|| name.to_string())?;
+                each(0, None, &Watch::default().look(&part, None)?, score)?;
             }
             Kind::Y4m if stdin => self.y4m(io::stdin().lock(), "standard input", &mut each)?,
             Kind::Y4m => {
                 let file = File::open(path).with_context(|| name.to_string())?;
                 self.y4m(file, &name, &mut each)?;
             }
-            Kind::Other => video::score(path, self.options, &self.plan, self.interval, &mut each)?,
+            Kind::Other => video::score(path, self.options, &self.plan, self.area, self.interval, &mut each)?,
         }
         let Some(summary) = pool.stream() else { bail!("{name}: no frames") };
         self.output.summary(&Summary { source: &name, summary }, kind == Kind::Picture)
@@ -166,11 +170,11 @@ impl Job<'_> {
 
     fn y4m(&self, reader: impl io::Read, name: &str, each: video::Each) -> Result<()> {
         let mut watch = Watch::default();
-        let mut each = |number, time: Option<f64>, frame: &Frame, score| {
+        let mut each = |number, time: Option<f64>, _: &Frame, part: &Frame, score| {
             let shown = time.and_then(|t| Duration::try_from_secs_f64(t).ok());
-            each(number, time, &watch.look(frame, shown)?, score)
+            each(number, time, &watch.look(part, shown)?, score)
         };
-        match source::score_y4m(reader, self.scorer, &self.plan, self.interval, &mut each) {
+        match source::score_y4m(reader, self.scorer, &self.plan, self.area, self.interval, &mut each) {
             Err(error) if !common::is_closed(&error) => Err(error.context(name.to_owned())),
             result => result,
         }
