@@ -204,3 +204,35 @@ fn frames_without_a_region_pass_and_are_warned_of_once() {
     }
     assert!(rig.warnings().is_empty());
 }
+
+#[test]
+fn an_overlay_is_drawn_over_what_was_scored() {
+    let mut rig = Rig::new();
+    let plain = rig.push(&[]).unwrap();
+    rig.element.set_property("overlay", true);
+    rig.element.set_property("region", "100,100,300,250");
+    rig.element.set_property("crops", 1u32);
+    let source = gst::Buffer::from_slice(vec![90u8; 500 * 400]);
+    let kept = source.clone(); // shares the pixels
+    let drawn = rig.harness.push_and_pull(source).unwrap();
+    let quality = FrameQuality::from_buffer(&drawn).unwrap();
+    assert!(quality.score != plain.score && kept.map_readable().unwrap().iter().all(|&pixel| pixel == 90));
+    // The crop in the middle of the region, a pixel thick, and the score in the corner.
+    let pixels = drawn.map_readable().unwrap();
+    let (x, y, last) = (100 + (300 - 224) / 2, 100 + (250 - 224) / 2, 223);
+    let at = |x: usize, y: usize| pixels[y * 500 + x];
+    for (x, y) in [(x, y), (x + last, y), (x, y + last), (x + last, y + last), (x + 100, y), (x, y + 100)] {
+        assert!(at(x, y) > 150, "({x}, {y}): {}", at(x, y));
+    }
+    assert_eq!([at(x + 1, y + 1), at(x - 1, y), at(x + last + 1, y), at(450, 350)], [90; 4]);
+    let label: Vec<u8> = (8..36).flat_map(|y| (8..56).map(move |x| (x, y))).map(|(x, y)| at(x, y)).collect();
+    assert!(label.iter().any(|&pixel| pixel > 220) && label.iter().filter(|&&pixel| pixel < 60).count() > 500);
+    // Other formats; a picture that is smaller than the text.
+    for caps in
+        ["format=I420,width=641,height=361", "format=P010_10LE,width=320,height=240", "format=YUY2,width=9,height=7"]
+    {
+        for element in ["overlay=true", "overlay=true crops=9 async=true hold=true"] {
+            run(&format!("videotestsrc num-buffers=3 ! video/x-raw,{caps} ! qmambaiqa {element}")).unwrap();
+        }
+    }
+}

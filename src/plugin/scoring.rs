@@ -115,7 +115,8 @@ impl QMambaIqa {
         let regions = if regions.is_empty() { vec![area] } else { regions.clone() };
         let score = scorer.score_regions(&picture, &regions, &plan, *frame)?;
         let luma = Luma::of(&picture.region(area)?)?;
-        Ok(Scored { score, regions, luma, took: begin.elapsed() })
+        let crops = if settings.overlay { plan.rectangles(&regions, *frame)? } else { Vec::new() };
+        Ok(Scored { score, regions, crops, luma, took: begin.elapsed() })
     }
 
     /// Scores a frame beside the stream.

@@ -25,6 +25,7 @@ pub(super) struct Settings {
     /// The kind of those that count; empty: all.
     pub roi_type: String,
     pub skip_black_bars: bool,
+    pub overlay: bool,
     /// Nanoseconds of running time between scored frames.
     pub interval: u64,
     /// Share of the interval by which a scored frame may be late, at random.
@@ -67,6 +68,7 @@ impl Default for Settings {
             roi_meta: false,
             roi_type: String::new(),
             skip_black_bars: false,
+            overlay: false,
             interval: 0,
             jitter: 0.0,
             hold: false,

@@ -47,6 +47,8 @@ pub(super) struct Scored {
     pub score: Score,
     /// What of the frame was scored.
     pub regions: Vec<Region>,
+    /// Where the crops were, for an overlay.
+    pub crops: Vec<Region>,
     pub luma: Luma,
     /// How long that took.
     pub took: Duration,

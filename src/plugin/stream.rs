@@ -7,6 +7,7 @@ use super::schedule::Schedule;
 use super::settings::Settings;
 use super::state::{Job, Scored};
 use crate::crops::Bars;
+use crate::frame::Region;
 use crate::indicators::{Reason, Watch};
 use crate::pooling::{Alarm, Ewma, Limits, Pool};
 use gstreamer as gst;
@@ -32,6 +33,8 @@ pub(super) struct Stream {
     pub scored: u64,
     pub schedule: Schedule,
     pub last: Option<(FrameQuality, Times)>,
+    /// Where the crops of the last score were, for an overlay.
+    pub crops: Vec<Region>,
     pub warned_interlaced: bool,
     /// Whether a frame without a region of interest has been warned of.
     pub warned_region: bool,
@@ -55,6 +58,7 @@ impl Stream {
             scored: 0,
             schedule: Schedule::default(),
             last: None,
+            crops: Vec::new(),
             warned_interlaced: false,
             warned_region: false,
             generation,
@@ -80,6 +84,7 @@ impl Stream {
         let ended = self.scene.take_if(|scene| scene.index != index).and_then(|scene| scene.report(times.running_time));
         self.scene.get_or_insert_with(|| Scene::new(index, times)).push(time, quality.score);
         self.last = Some((quality.clone(), times));
+        self.crops = scored.crops;
         let alarm = self.alarm(&quality, times, settings);
         (quality, [ended, alarm])
     }
