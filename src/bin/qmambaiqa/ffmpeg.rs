@@ -33,6 +33,12 @@ pub struct FullReference {
     pub psnr: f64,
 }
 
+/// The filter that converts to what a Y4M stream can hold, where a picture is something else.
+pub const FORMATS: &str = "format=yuv420p|yuv422p|yuv444p|yuv420p10le|yuv422p10le|yuv444p10le|gray";
+
+/// Lines of an ffmpeg's complaint that are passed on.
+const MOST_LINES: usize = 4;
+
 /// An ffmpeg with what it can do.
 pub struct Ffmpeg {
     path: PathBuf,
@@ -68,8 +74,10 @@ impl Ffmpeg {
     }
 
     fn failed(&self, args: &[&str], errors: &str) -> anyhow::Error {
-        let last = errors.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
-        anyhow!("{} {}: {last}", self.path.display(), args.join(" "))
+        // The cause is the first line with some faults, the last with others.
+        let said: Vec<&str> = errors.lines().map(str::trim).filter(|line| !line.is_empty()).take(MOST_LINES).collect();
+        let said = if said.is_empty() { "no message".into() } else { said.join("; ") };
+        anyhow!("{} {}: {said}", self.path.display(), args.join(" "))
     }
 
     fn run(&self, args: &[&str]) -> Result<Vec<u8>> {
@@ -138,10 +146,14 @@ impl Ffmpeg {
         read: impl FnOnce(ChildStdout) -> Result<T>,
     ) -> Result<T> {
         let clip = text(clip)?;
-        let formats = "format=yuv420p|yuv422p|yuv444p|yuv420p10le|yuv422p10le|yuv444p10le|gray";
-        let filters = size.map_or(formats.into(), |(w, h)| format!("{},{formats}", scaled(w, h)));
+        let filters = size.map_or(FORMATS.into(), |(w, h)| format!("{},{FORMATS}", scaled(w, h)));
+        self.stream(&["-i", &clip, "-map", "0:v:0", "-vf", &filters], read)
+    }
+
+    /// Has `read` read as Y4M what these arguments, of inputs and of one output, decode. `read` may stop before the end.
+    pub fn stream<T>(&self, args: &[&str], read: impl FnOnce(ChildStdout) -> Result<T>) -> Result<T> {
         // High bit depths are an extension of Y4M.
-        let args = ["-i", &clip, "-map", "0:v:0", "-vf", &filters, "-strict", "-1", "-f", "yuv4mpegpipe", "pipe:1"];
+        let args = [args, &["-strict", "-1", "-f", "yuv4mpegpipe", "pipe:1"]].concat();
         let mut errors = tempfile::tempfile()?;
         let mut child = self
             .command(&args)
