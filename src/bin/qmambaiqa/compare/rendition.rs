@@ -219,6 +219,17 @@ pub fn check(all: &[Rendition], scaled: bool, shortest: bool) -> Result<()> {
                 other.size.1
             );
         }
+        // One frame by itself has no length.
+        if !shortest && (first.frames.len() == 1) != (other.frames.len() == 1) {
+            let counts = (first.frames.len(), other.frames.len());
+            bail!(
+                "{} and {} have {} and {} scored frames; --shortest compares what both have",
+                first.name(),
+                other.name(),
+                counts.0,
+                counts.1
+            );
+        }
         let (a, b) = (first.length(), other.length());
         if !shortest && (a - b).abs() > LENGTH_TOLERANCE + first.step().max(other.step()) {
             bail!(
