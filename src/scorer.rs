@@ -2,7 +2,7 @@
 
 use crate::crops::CropPlan;
 use crate::embedded::DEFAULT_MODEL;
-use crate::frame::Frame;
+use crate::frame::{Frame, Region};
 use crate::model::load::Description;
 use crate::model::parameters::Precision;
 use crate::model::{Adapter, CROP, Output};
@@ -148,7 +148,15 @@ impl Scorer {
     /// # Errors
     /// A frame that no crop can be taken from, or a result that is not finite.
     pub fn score(&self, frame: &Frame, plan: &CropPlan, index: u64) -> Result<Score> {
-        self.threads.install(|| self.score_crops(&plan.sample(frame, index)?))
+        self.score_regions(frame, &[], plan, index)
+    }
+
+    /// As [`score`](Self::score), of regions of the frame: see [`CropPlan::sample_regions`].
+    ///
+    /// # Errors
+    /// As [`score`](Self::score), and a region that is not within the frame.
+    pub fn score_regions(&self, frame: &Frame, regions: &[Region], plan: &CropPlan, index: u64) -> Result<Score> {
+        self.threads.install(|| self.score_crops(&plan.sample_regions(frame, regions, index)?))
     }
 
     /// Scores normalised crops, `(N, 224, 224, 3)`, by [`Frame`]s' way: see [`score`](Self::score).

@@ -117,10 +117,17 @@ fn what_cannot_be_compared_is_named() {
     write(&folder.join("other.y4m"), SIDE, 4, 1, 14);
     write(&folder.join("small.y4m"), 224, 4, 1, 0);
     write(&folder.join("long.y4m"), SIDE, 10, 1, 0);
+    write(&folder.join("one.y4m"), SIDE, 1, 1, 0);
     fs::write(folder.join("bad.mp4"), [1; 100]).unwrap();
     image::GrayImage::new(240, 240).save(folder.join("p.png")).unwrap();
     for (other, extra, expected) in [
         ("small.y4m", &[][..], "a.y4m is 240x240 and small.y4m is 224x224: crops would not show the same; --scale"),
+        ("one.y4m", &[], "a.y4m and one.y4m have 4 and 1 scored frames; --shortest"),
+        (
+            "a.y4m",
+            &["--region", "200,0,41,9"],
+            "region 200,0,41,9 (x,y,width,height) is not within a picture of 240x240",
+        ),
         ("long.y4m", &[], "a.y4m has 0.67 s and long.y4m has 1.67 s; --shortest"),
         ("other.y4m", &[], "a.y4m and other.y4m do not show the same content at the same time"),
         ("p.png", &[], "p.png: is a picture; videos are compared over time"),

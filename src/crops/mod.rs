@@ -1,10 +1,13 @@
 //! Which parts of a frame the network sees, and the batch that it gets of them.
 
+mod bars;
 mod positions;
+mod regions;
 mod resize;
 #[cfg(test)]
 mod tests;
 
+pub use bars::{Bars, active};
 pub use resize::{MAX_SCALED_PIXELS, resize, size_with_shorter_side};
 
 use crate::frame::Frame;
@@ -123,11 +126,10 @@ impl CropPlan {
     /// [`Error::Input`] where such a small frame is so long that it would have over [`MAX_SCALED_PIXELS`] pixels.
     pub fn sample(&self, frame: &Frame<'_>, frame_index: u64) -> Result<Vec<f32>> {
         let size = (frame.width(), frame.height());
-        if size.0 >= CROP && size.1 >= CROP {
+        // Before the conversion, so that what cannot be scaled costs nothing.
+        if regions::scaled(size.0, size.1)? == size {
             return self.batch(size, frame_index, |left, top, out| frame.rgb(left, top, CROP, BAND, out));
         }
-        // Before the conversion, so that what cannot be scaled costs nothing.
-        size_with_shorter_side(size.0, size.1, CROP)?;
         self.sample_rgb(&frame.to_rgb()?, size.0, size.1, frame_index)
     }
 
@@ -139,9 +141,8 @@ impl CropPlan {
         if width == 0 || height == 0 || width.checked_mul(height).and_then(|n| n.checked_mul(3)) != Some(rgb.len()) {
             return Err(Error::Input(format!("an RGB picture of {width}x{height} cannot have {} values", rgb.len())));
         }
-        let small = width < CROP || height < CROP;
-        let size = if small { size_with_shorter_side(width, height, CROP)? } else { (width, height) };
-        let scaled = if small { Some(resize(rgb, (width, height), size)?) } else { None };
+        let size = regions::scaled(width, height)?;
+        let scaled = if size == (width, height) { None } else { Some(resize(rgb, (width, height), size)?) };
         let rgb = scaled.as_deref().unwrap_or(rgb);
         self.batch(size, frame_index, |left, top, out| {
             let rows = rgb.chunks_exact(size.0 * 3).skip(top);

@@ -4,11 +4,11 @@
 //! There are no fused multiply-adds, so every CPU computes the same.
 
 use super::format::Family;
-use super::{Frame, Position, Range, Rectangle};
+use super::{Frame, Position, Range, Region};
 use crate::ops::simd::dispatch;
 
 /// Converts `part` (in coordinates of the planes) to `out` (height, width, 3).
-pub(super) fn rectangle(frame: &Frame, part: Rectangle, out: &mut [f32]) {
+pub(super) fn rectangle(frame: &Frame, part: Region, out: &mut [f32]) {
     let finish = Finish::of(frame);
     let components = if frame.layout.family == Family::Gray { 1 } else { 3 };
     let mut rows: [Row; 3] = std::array::from_fn(|index| Row::new(frame, index, part));
@@ -27,7 +27,7 @@ pub(super) fn rectangle(frame: &Frame, part: Rectangle, out: &mut [f32]) {
 }
 
 /// Luma of whole rows, `part` (in coordinates of the planes), to `out` (height, width).
-pub(super) fn luma(frame: &Frame, part: Rectangle, out: &mut [f32]) {
+pub(super) fn luma(frame: &Frame, part: Region, out: &mut [f32]) {
     let has_luma = frame.layout.family != Family::Rgb && frame.colour.matrix.weights().is_some();
     if has_luma || frame.layout.family == Family::Gray {
         let (black, span, _) = levels(frame);
@@ -79,7 +79,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(frame: &Frame, component: usize, part: Rectangle) -> Self {
+    fn new(frame: &Frame, component: usize, part: Region) -> Self {
         let subsampled = component > 0 && frame.layout.subsampling.0 == 1;
         let (columns, _) = frame.layout.samples(component, frame.coded.0, frame.coded.1);
         let weights = match frame.colour.siting.horizontal {

@@ -14,11 +14,13 @@ mod convert;
 mod format;
 #[cfg(test)]
 mod reference;
+mod region;
 #[cfg(test)]
 mod tests;
 
 pub use colour::{ChromaSite, Colour, Matrix, Position, Range};
 pub use format::PixelFormat;
+pub use region::Region;
 
 use crate::{Error, Result};
 use format::Layout;
@@ -44,15 +46,6 @@ impl std::fmt::Debug for Plane<'_> {
     }
 }
 
-/// Part of a picture, in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Rectangle {
-    x: usize,
-    y: usize,
-    width: usize,
-    height: usize,
-}
-
 /// A video frame in borrowed memory. Its planes are known to hold all that a conversion reads.
 #[derive(Debug, Clone)]
 pub struct Frame<'a> {
@@ -61,7 +54,7 @@ pub struct Frame<'a> {
     /// Size of what the planes hold.
     coded: (usize, usize),
     /// The picture within that.
-    shown: Rectangle,
+    shown: Region,
     planes: [Plane<'a>; 3],
     colour: Colour,
     interlaced: bool,
@@ -105,7 +98,7 @@ impl<'a> Frame<'a> {
                 None => return Err(Error::Input(format!("{what}: plane {index} of stride {stride} overflows memory"))),
             }
         }
-        let shown = Rectangle { x: 0, y: 0, width, height };
+        let shown = Region::new(0, 0, width, height);
         Ok(Self { format, layout, coded: (width, height), shown, planes: kept, colour, interlaced: false })
     }
 
@@ -115,9 +108,17 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`Error::Input`] where the part is empty or reaches beyond the planes.
     pub fn with_crop(mut self, x: usize, y: usize, width: usize, height: usize) -> Result<Self> {
-        let whole = Rectangle { x: 0, y: 0, width: self.coded.0, height: self.coded.1 };
-        self.shown = whole.part("crop", x, y, width, height)?;
+        let whole = Region::new(0, 0, self.coded.0, self.coded.1);
+        self.shown = whole.part("crop", Region::new(x, y, width, height))?;
         Ok(self)
+    }
+
+    /// Shows only this part of what it shows, as if that were the whole picture.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the region is empty or reaches beyond what is shown.
+    pub fn region(&self, region: Region) -> Result<Self> {
+        Ok(Self { shown: self.shown.part("region", region)?, ..self.clone() })
     }
 
     /// Whether rows of a 4:2:0 frame belong to two fields in turn, so that chroma is interpolated within each field.
@@ -153,7 +154,7 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`Error::Input`] where the rows are none or reach beyond the picture, or `out` has another length.
     pub fn luma(&self, y: usize, rows: usize, out: &mut [f32]) -> Result<()> {
-        let part = self.shown.part("rows", 0, y, self.shown.width, rows)?;
+        let part = self.shown.part("rows", Region::new(0, y, self.shown.width, rows))?;
         let (expected, given) = (part.width * rows, out.len());
         if given != expected {
             return Err(Error::Input(format!("luma of {rows} rows has {expected} values, room for {given}")));
@@ -174,7 +175,7 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`Error::Input`] where the rectangle is empty or reaches beyond the picture, or `out` has another length.
     pub fn rgb(&self, x: usize, y: usize, width: usize, height: usize, out: &mut [f32]) -> Result<()> {
-        let part = self.shown.part("rectangle", x, y, width, height)?;
+        let part = self.shown.part("rectangle", Region::new(x, y, width, height))?;
         // No overflow: the planes hold at least a bit for each of these pixels.
         let (expected, given) = (width * height * 3, out.len());
         if given != expected {
@@ -195,17 +196,5 @@ impl<'a> Frame<'a> {
         let mut out = vec![0f32; width * height * 3];
         self.rgb(0, 0, width, height, &mut out)?;
         Ok(out)
-    }
-}
-
-impl Rectangle {
-    /// The part of this rectangle at (`x`, `y`) from its corner.
-    fn part(self, what: &str, x: usize, y: usize, width: usize, height: usize) -> Result<Self> {
-        let fits = |at: usize, length: usize, whole: usize| length > 0 && at < whole && length <= whole - at;
-        if fits(x, width, self.width) && fits(y, height, self.height) {
-            return Ok(Self { x: self.x + x, y: self.y + y, width, height });
-        }
-        let (w, h) = (self.width, self.height);
-        Err(Error::Input(format!("{what} of {width}x{height} at ({x}, {y}) is not within a picture of {w}x{h}")))
     }
 }

@@ -1,6 +1,6 @@
 //! GStreamer's video frames as the scorer's.
 
-use crate::frame::{ChromaSite, Colour, Frame, Matrix, PixelFormat, Plane, Position, Range};
+use crate::frame::{ChromaSite, Colour, Frame, Matrix, PixelFormat, Plane, Position, Range, Region};
 use crate::{Error, Result};
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
@@ -63,11 +63,19 @@ pub(super) fn frame<'a>(
     let (width, height) = (mapped.width() as usize, mapped.height() as usize);
     let interlaced = mapped.is_interlaced();
     let frame = Frame::new(format, width, height, &planes, colour(info))?.interlaced(interlaced);
-    match mapped.buffer().meta::<gst_video::VideoCropMeta>() {
-        None => Ok(frame),
-        Some(crop) => {
-            let (x, y, w, h) = crop.rect();
-            frame.with_crop(x as usize, y as usize, w as usize, h as usize)
-        }
+    let Region { x, y, width, height } = shown(mapped.buffer(), info);
+    frame.with_crop(x, y, width, height)
+}
+
+/// The part of a buffer's picture that its crop meta leaves.
+pub(super) fn shown(buffer: &gstreamer::BufferRef, info: &gst_video::VideoInfo) -> Region {
+    match buffer.meta::<gst_video::VideoCropMeta>() {
+        None => Region::new(0, 0, info.width() as usize, info.height() as usize),
+        Some(crop) => region(crop.rect()),
     }
+}
+
+/// A meta's rectangle.
+pub(super) fn region((x, y, width, height): (u32, u32, u32, u32)) -> Region {
+    Region::new(x as usize, y as usize, width as usize, height as usize)
 }

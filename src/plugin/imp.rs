@@ -60,7 +60,13 @@ impl ObjectImpl for QMambaIqa {
 
     fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let mut settings = self.settings.lock();
+        let before = settings.region.clone();
         properties::set(&mut settings, id, value);
+        if pspec.name() == "region" {
+            drop(settings);
+            self.check_region(before);
+            return;
+        }
         if pspec.name() == "style-prompt" {
             let (name, force) = (settings.options.style_prompt.clone(), settings.options.force_style_prompt);
             drop(settings);
@@ -188,17 +194,27 @@ impl BaseTransformImpl for QMambaIqa {
 
     fn transform_ip(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
         self.control(buffer);
-        let job = match self.next(buffer)? {
-            Next::Score(job) => job,
-            Next::Pass(held) => {
-                return held.map_or(Ok(()), |held| self.attach(&held, buffer)).map(|()| gst::FlowSuccess::Ok);
+        let quality = match self.next(buffer)? {
+            Next::Pass(held) => held,
+            Next::Score(job) => {
+                let scored = self.score(&job, buffer).map_err(|e| {
+                    gst::element_imp_error!(
+                        self,
+                        gst::StreamError::Failed,
+                        ("frame {} cannot be scored: {e}", job.frame)
+                    );
+                    gst::FlowError::Error
+                })?;
+                self.take(scored, &job)?
             }
         };
-        let scored = self.score(&job, buffer).map_err(|e| {
-            gst::element_imp_error!(self, gst::StreamError::Failed, ("frame {} cannot be scored: {e}", job.frame));
-            gst::FlowError::Error
-        })?;
-        let quality = self.take(scored, &job)?;
-        quality.map_or(Ok(()), |quality| self.attach(&quality, buffer)).map(|()| gst::FlowSuccess::Ok)
+        if let Some(quality) = quality {
+            self.attach(&quality, buffer)?;
+        }
+        let overlay = self.settings.lock().overlay;
+        if overlay {
+            self.draw(buffer)?;
+        }
+        Ok(gst::FlowSuccess::Ok)
     }
 }

@@ -5,12 +5,14 @@
 //!   an alarm that begins or ends; [`Report`] reads all.
 //! - A record of each scored frame may go to a [log](crate::log), and [metrics](crate::metrics) to a monitoring system.
 //!
-//! Pixels are never touched.
+//! Pixels are never touched, unless the property `overlay` has the score drawn into them.
 
 mod convert;
 mod imp;
+mod overlay;
 mod properties;
 mod quality;
+mod regions;
 mod report;
 mod scene;
 mod schedule;

@@ -79,6 +79,16 @@ static TABLE: LazyLock<Vec<Property>> = LazyLock::new(|| vec![
     property!(ParamSpecUInt64 "seed",
         "Seed of random sampling: with the frame's number it decides the places, so that a run repeats",
         seed, mutable_playing()),
+    property!(text "region", "Part of each frame that is looked at, as x,y,width,height in pixels (empty = all of it); one that is \
+        smaller than a crop is scaled up, as frames are", region, mutable_playing()),
+    property!(ParamSpecBoolean "roi-meta", "Take crops of the regions of interest that buffers carry \
+        (GstVideoRegionOfInterestMeta), spread over them by area; frames without one pass without a score",
+        roi_meta, mutable_playing()),
+    property!(text "roi-type", "The type of regions of interest that count (empty = every type)", roi_type, mutable_playing()),
+    property!(ParamSpecBoolean "skip-black-bars", "Leave black bars around the picture out: those that both sides have, and \
+        that 25 scored frames in a row show; at once where a picture shows in them", skip_black_bars, mutable_playing()),
+    property!(ParamSpecBoolean "overlay", "Draw the newest score, and where its crops were taken, into the pictures that pass \
+        (pixels are changed only then)", overlay, mutable_playing()),
     property!(ParamSpecUInt64 "interval", "Running time between scored frames in nanoseconds (0 = every frame)",
         interval, mutable_playing()),
     property!(ParamSpecDouble "jitter", "Share of the interval by which a scored frame comes late, at random by the seed, \

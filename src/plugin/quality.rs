@@ -1,6 +1,7 @@
 //! The quality that a buffer carries.
 
 use super::state::Job;
+use crate::frame::Region;
 use crate::indicators::Indicators;
 use crate::scorer::Score;
 use gstreamer as gst;
@@ -31,12 +32,14 @@ pub struct FrameQuality {
     pub held: bool,
     /// Running time since the frame that was scored, in nanoseconds; 0 for that frame itself, `u64::MAX` where unknown.
     pub age: u64,
+    /// What of that frame was scored; in the meta a text, `x,y,width,height`, with `;` between several.
+    pub regions: Vec<Region>,
     /// What is plainly wrong with that frame: fields of the same names, NaN where there is none.
     pub indicators: Indicators,
 }
 
 impl FrameQuality {
-    pub(super) fn new(score: Score, indicators: Indicators, job: &Job) -> Self {
+    pub(super) fn new(score: Score, regions: Vec<Region>, indicators: Indicators, job: &Job) -> Self {
         Self {
             score: score.score,
             raw: score.raw,
@@ -48,6 +51,7 @@ impl FrameQuality {
             frame: job.frame,
             held: false,
             age: 0,
+            regions,
             indicators,
         }
     }
@@ -95,6 +99,7 @@ impl FrameQuality {
         structure.set("frame", self.frame);
         structure.set("held", self.held);
         structure.set("age", self.age);
+        structure.set("regions", self.regions.iter().map(Region::to_string).collect::<Vec<_>>().join(";"));
         let Indicators { black, change, frozen, sharpness, scene } = self.indicators;
         structure.set("black", black);
         structure.set("change", change.unwrap_or(f64::NAN));
@@ -106,6 +111,7 @@ impl FrameQuality {
     /// Reads the fields that [`attach`](Self::attach) sets; none where one is missing.
     pub fn from_structure(structure: &gst::StructureRef) -> Option<Self> {
         let known = |name| structure.get::<f64>(name).ok().map(|value| (!value.is_nan()).then_some(value));
+        let regions = structure.get::<&str>("regions").ok()?;
         Some(Self {
             score: structure.get("score").ok()?,
             raw: structure.get("raw").ok()?,
@@ -117,6 +123,7 @@ impl FrameQuality {
             frame: structure.get("frame").ok()?,
             held: structure.get("held").ok()?,
             age: structure.get("age").ok()?,
+            regions: regions.split(';').map(|region| region.parse().ok()).collect::<Option<_>>()?,
             indicators: Indicators {
                 black: structure.get("black").ok()?,
                 change: known("change")?,

@@ -49,7 +49,8 @@ impl QMambaIqa {
             let State { scorer, info: Some(info), stream, worker, .. } = state else {
                 return Err(gst::FlowError::NotNegotiated);
             };
-            let turn = if buffer.flags().contains(gst::BufferFlags::GAP) {
+            let regions = self.regions(buffer, info, &settings, stream);
+            let turn = if regions.is_none() || buffer.flags().contains(gst::BufferFlags::GAP) {
                 Turn::Pass
             } else {
                 // Beside the stream nothing waits for a score: there is no being late.
@@ -70,6 +71,7 @@ impl QMambaIqa {
                 settings,
                 frame,
                 times,
+                regions: regions.unwrap_or_default(),
                 generation: stream.generation,
             });
             match (job, worker) {
@@ -104,13 +106,17 @@ impl QMambaIqa {
 
     pub(super) fn score(&self, job: &Job, buffer: &gst::BufferRef) -> crate::Result<Scored> {
         let begin = Instant::now();
-        let Job { scorer, info, settings, frame, .. } = job;
+        let Job { scorer, info, settings, frame, regions, .. } = job;
         let plan = CropPlan::new(settings.crops as usize, settings.sampling.into(), settings.seed)?;
         let mapped = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
             .map_err(|e| crate::Error::Input(format!("its buffer does not hold {info:?}: {e}")))?;
         let picture = convert::frame(&mapped, info)?;
-        let (score, luma) = (scorer.score(&picture, &plan, *frame)?, Luma::of(&picture)?);
-        Ok(Scored { score, luma, took: begin.elapsed() })
+        let area = self.area(&picture, job)?;
+        let regions = if regions.is_empty() { vec![area] } else { regions.clone() };
+        let score = scorer.score_regions(&picture, &regions, &plan, *frame)?;
+        let luma = Luma::of(&picture.region(area)?)?;
+        let crops = if settings.overlay { plan.rectangles(&regions, *frame)? } else { Vec::new() };
+        Ok(Scored { score, regions, crops, luma, took: begin.elapsed() })
     }
 
     /// Scores a frame beside the stream.

@@ -1,6 +1,8 @@
 //! What the user sets.
 
 use super::{LogFormat, Precision, Sampling};
+use crate::Result;
+use crate::frame::Region;
 use crate::scorer::Options;
 use gstreamer as gst;
 
@@ -16,6 +18,14 @@ pub(super) struct Settings {
     pub crops: u32,
     pub sampling: Sampling,
     pub seed: u64,
+    /// Text of a [`Region`]; empty: the whole frame.
+    pub region: String,
+    /// Whether the crops are taken of the regions of interest that a buffer names.
+    pub roi_meta: bool,
+    /// The kind of those that count; empty: all.
+    pub roi_type: String,
+    pub skip_black_bars: bool,
+    pub overlay: bool,
     /// Nanoseconds of running time between scored frames.
     pub interval: u64,
     /// Share of the interval by which a scored frame may be late, at random.
@@ -54,6 +64,11 @@ impl Default for Settings {
             crops: DEFAULT_CROPS,
             sampling: Sampling::default(),
             seed: 0,
+            region: String::new(),
+            roi_meta: false,
+            roi_type: String::new(),
+            skip_black_bars: false,
+            overlay: false,
             interval: 0,
             jitter: 0.0,
             hold: false,
@@ -73,5 +88,12 @@ impl Default for Settings {
             metrics_address: String::new(),
             stream_name: String::new(),
         }
+    }
+}
+
+impl Settings {
+    /// The region that is set; none for the whole frame.
+    pub fn region(&self) -> Result<Option<Region>> {
+        if self.region.is_empty() { Ok(None) } else { self.region.parse().map(Some) }
     }
 }

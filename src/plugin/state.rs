@@ -5,6 +5,7 @@ use super::report::{Report, Times};
 use super::settings::Settings;
 use super::stream::Stream;
 use super::worker::Worker;
+use crate::frame::Region;
 use crate::indicators::Luma;
 use crate::log::{Log, Record};
 use crate::metrics::{self, Event, Sample};
@@ -35,6 +36,8 @@ pub(super) struct Job {
     pub settings: Settings,
     pub frame: u64,
     pub times: Times,
+    /// Regions of interest in the frame; empty where all of it is looked at.
+    pub regions: Vec<Region>,
     /// [`Stream::generation`] when it came.
     pub generation: u64,
 }
@@ -42,6 +45,10 @@ pub(super) struct Job {
 /// What was found in a frame.
 pub(super) struct Scored {
     pub score: Score,
+    /// What of the frame was scored.
+    pub regions: Vec<Region>,
+    /// Where the crops were, for an overlay.
+    pub crops: Vec<Region>,
     pub luma: Luma,
     /// How long that took.
     pub took: Duration,
@@ -61,6 +68,8 @@ pub(super) struct Outcome {
 impl State {
     /// Loads the model, begins the log, and has metrics served; `element` is the stream's name unless the settings have one.
     pub fn open(settings: &Settings, element: &str) -> Result<Self, gst::ErrorMessage> {
+        let wrong = |e| gst::error_msg!(gst::LibraryError::Settings, ("{e}"));
+        settings.region().map_err(wrong)?;
         let (threads, precision) = (settings.threads as usize, settings.precision.into());
         let options = Options { threads, precision, ..settings.options.clone() };
         let scorer = Scorer::open(&options)

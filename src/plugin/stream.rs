@@ -6,6 +6,8 @@ use super::scene::Scene;
 use super::schedule::Schedule;
 use super::settings::Settings;
 use super::state::{Job, Scored};
+use crate::crops::Bars;
+use crate::frame::Region;
 use crate::indicators::{Reason, Watch};
 use crate::pooling::{Alarm, Ewma, Limits, Pool};
 use gstreamer as gst;
@@ -16,6 +18,7 @@ pub(super) struct Stream {
     pub pool: Pool,
     pub ewma: Ewma,
     watch: Watch,
+    pub bars: Bars,
     scene: Option<Scene>,
     alarm: Alarm,
     /// Why the alarm was raised.
@@ -30,7 +33,11 @@ pub(super) struct Stream {
     pub scored: u64,
     pub schedule: Schedule,
     pub last: Option<(FrameQuality, Times)>,
+    /// Where the crops of the last score were, for an overlay.
+    pub crops: Vec<Region>,
     pub warned_interlaced: bool,
+    /// Whether a frame without a region of interest has been warned of.
+    pub warned_region: bool,
     /// Counts flushes: what was begun before one does not count after it.
     pub generation: u64,
 }
@@ -41,6 +48,7 @@ impl Stream {
             pool: Pool::new(Some(Duration::from_nanos(window))),
             ewma: Ewma::default(),
             watch: Watch::default(),
+            bars: Bars::default(),
             scene: None,
             alarm: Alarm::default(),
             reason: Reason::default(),
@@ -50,7 +58,9 @@ impl Stream {
             scored: 0,
             schedule: Schedule::default(),
             last: None,
+            crops: Vec::new(),
             warned_interlaced: false,
+            warned_region: false,
             generation,
         }
     }
@@ -67,13 +77,14 @@ impl Stream {
     pub fn take(&mut self, scored: Scored, job: &Job) -> (FrameQuality, [Option<Report>; 2]) {
         let (times, settings) = (job.times, &job.settings);
         let time = times.running();
-        let quality = FrameQuality::new(scored.score, self.watch.take(scored.luma, time), job);
+        let quality = FrameQuality::new(scored.score, scored.regions, self.watch.take(scored.luma, time), job);
         self.pool.push(time, quality.score);
         self.ewma.push(Duration::from_nanos(settings.half_life), time, quality.score);
         let index = quality.indicators.scene;
         let ended = self.scene.take_if(|scene| scene.index != index).and_then(|scene| scene.report(times.running_time));
         self.scene.get_or_insert_with(|| Scene::new(index, times)).push(time, quality.score);
         self.last = Some((quality.clone(), times));
+        self.crops = scored.crops;
         let alarm = self.alarm(&quality, times, settings);
         (quality, [ended, alarm])
     }

@@ -3,7 +3,8 @@
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use qmambaiqa::crops::CropPlan;
+use qmambaiqa::crops::{Bars, CropPlan, active};
+use qmambaiqa::frame::{Frame, Region};
 use qmambaiqa::{Options, Scorer};
 use std::io::{self, IsTerminal, Write};
 
@@ -71,6 +72,42 @@ impl ScorerArgs {
             );
         }
         Ok(scorer)
+    }
+}
+
+/// What of each frame is looked at.
+#[derive(ClapArgs, Clone, Copy, Default)]
+pub struct Area {
+    /// Part of each frame that is looked at, as X,Y,WIDTH,HEIGHT in pixels (default: all of it)
+    #[arg(long)]
+    pub region: Option<Region>,
+    /// Leave black bars around the picture out
+    #[arg(long)]
+    pub skip_black_bars: bool,
+}
+
+/// [`Area`] over the frames of one video.
+#[derive(Default)]
+pub struct View {
+    area: Area,
+    bars: Bars,
+}
+
+impl View {
+    pub fn new(area: Area) -> Self {
+        Self { area, bars: Bars::default() }
+    }
+
+    /// What of the next frame is looked at.
+    pub fn of<'a>(&mut self, frame: &Frame<'a>) -> Result<Frame<'a>> {
+        let whole = Region::new(0, 0, frame.width(), frame.height());
+        let set = self.area.region.unwrap_or(whole);
+        let within = frame.region(set)?;
+        if !self.area.skip_black_bars {
+            return Ok(within);
+        }
+        let region = self.bars.update(set, active(&within)?);
+        Ok(within.region(region)?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use image::RgbImage;
+use qmambaiqa::frame::Region;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -31,6 +32,12 @@ pub struct FullReference {
     /// Of luma, in decibels; without loss libvmaf gives its most, 60 for 8 bits.
     pub psnr: f64,
 }
+
+/// The filter that converts to what a Y4M stream can hold, where a picture is something else.
+pub const FORMATS: &str = "format=yuv420p|yuv422p|yuv444p|yuv420p10le|yuv422p10le|yuv444p10le|gray";
+
+/// Lines of an ffmpeg's complaint that are passed on.
+const MOST_LINES: usize = 4;
 
 /// An ffmpeg with what it can do.
 pub struct Ffmpeg {
@@ -67,8 +74,10 @@ impl Ffmpeg {
     }
 
     fn failed(&self, args: &[&str], errors: &str) -> anyhow::Error {
-        let last = errors.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
-        anyhow!("{} {}: {last}", self.path.display(), args.join(" "))
+        // The cause is the first line with some faults, the last with others.
+        let said: Vec<&str> = errors.lines().map(str::trim).filter(|line| !line.is_empty()).take(MOST_LINES).collect();
+        let said = if said.is_empty() { "no message".into() } else { said.join("; ") };
+        anyhow!("{} {}: {said}", self.path.display(), args.join(" "))
     }
 
     fn run(&self, args: &[&str]) -> Result<Vec<u8>> {
@@ -137,10 +146,14 @@ impl Ffmpeg {
         read: impl FnOnce(ChildStdout) -> Result<T>,
     ) -> Result<T> {
         let clip = text(clip)?;
-        let formats = "format=yuv420p|yuv422p|yuv444p|yuv420p10le|yuv422p10le|yuv444p10le|gray";
-        let filters = size.map_or(formats.into(), |(w, h)| format!("{},{formats}", scaled(w, h)));
+        let filters = size.map_or(FORMATS.into(), |(w, h)| format!("{},{FORMATS}", scaled(w, h)));
+        self.stream(&["-i", &clip, "-map", "0:v:0", "-vf", &filters], read)
+    }
+
+    /// Has `read` read as Y4M what these arguments, of inputs and of one output, decode. `read` may stop before the end.
+    pub fn stream<T>(&self, args: &[&str], read: impl FnOnce(ChildStdout) -> Result<T>) -> Result<T> {
         // High bit depths are an extension of Y4M.
-        let args = ["-i", &clip, "-map", "0:v:0", "-vf", &filters, "-strict", "-1", "-f", "yuv4mpegpipe", "pipe:1"];
+        let args = [args, &["-strict", "-1", "-f", "yuv4mpegpipe", "pipe:1"]].concat();
         let mut errors = tempfile::tempfile()?;
         let mut child = self
             .command(&args)
@@ -160,15 +173,20 @@ impl Ffmpeg {
         if status.success() || said.contains("Broken pipe") { result } else { Err(self.failed(&args, &said)) }
     }
 
-    /// What libvmaf says of two videos of one length, each scaled to `size` where given.
+    /// What libvmaf says of two videos of one length, each scaled to `size` and then of a region alone, where given.
     pub fn full_reference(
         &self,
         reference: &Path,
         distorted: &Path,
         size: Option<(u32, u32)>,
+        region: Option<Region>,
     ) -> Result<FullReference> {
         let scale = size.map_or(String::new(), |(w, h)| format!(",{}", scaled(w, h)));
-        let chain = format!("settb=AVTB,setpts=PTS-STARTPTS{scale},format=yuv420p");
+        // Before the conversion to 4:2:0 an odd place is exact.
+        let cut = region.map_or(String::new(), |Region { x, y, width, height }| {
+            format!(",format=yuv444p,crop={width}:{height}:{x}:{y}")
+        });
+        let chain = format!("settb=AVTB,setpts=PTS-STARTPTS{scale}{cut},format=yuv420p");
         // Containers round times each in its own way: the nearest frame is the same one.
         let options = "ts_sync_mode=nearest:shortest=1:feature=name=psnr|name=float_ssim:\
                        model=version=vmaf_v0.6.1|version=vmaf_v0.6.1neg\\\\:name=vmaf_neg";

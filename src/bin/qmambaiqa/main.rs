@@ -17,6 +17,7 @@ mod train;
 mod training;
 mod tune;
 mod video;
+mod wrap;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Score(score::Args),
+    Ffmpeg(wrap::Args),
     Compare(compare::Args),
     Monitor(monitor::Args),
     Inspect(inspect::Args),
@@ -47,6 +49,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Score(args) => score::run(&args),
+        Command::Ffmpeg(args) => wrap::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Monitor(args) => monitor::run(&args),
         Command::Inspect(args) => inspect::run(&args),

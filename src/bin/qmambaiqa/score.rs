@@ -1,6 +1,6 @@
 //! `qmambaiqa score`
 
-use crate::common::{self, ScorerArgs, line};
+use crate::common::{self, Area, ScorerArgs, View, line};
 use crate::source::{self, Kind};
 use crate::video;
 use anyhow::{Context, Result, bail};
@@ -11,13 +11,15 @@ use qmambaiqa::indicators::{Indicators, Watch};
 use qmambaiqa::log::{self, Log, Record};
 use qmambaiqa::pooling::{Pool, Statistics};
 use qmambaiqa::train::dataset::read_image;
-use qmambaiqa::train::evaluation::{self, score_picture};
+use qmambaiqa::train::evaluation;
 use qmambaiqa::{Options, Score, Scorer};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ChildStdout;
 use std::time::Duration;
 
 /// Score pictures, videos and Y4M streams: 0 (worst) to 100 (best) for each frame, then a summary of each video.
@@ -30,7 +32,16 @@ pub struct Args {
     #[arg(required = true)]
     paths: Vec<PathBuf>,
     #[command(flatten)]
+    how: How,
+}
+
+/// How frames are scored, and where scores go.
+#[derive(ClapArgs)]
+pub struct How {
+    #[command(flatten)]
     scorer: ScorerArgs,
+    #[command(flatten)]
+    area: Area,
     /// Seconds between scored frames of a video (0: every frame)
     #[arg(long, default_value_t = 0.0)]
     interval: f64,
@@ -70,32 +81,39 @@ struct Summary<'a> {
     summary: Statistics,
 }
 
-struct Job<'a> {
-    scorer: &'a Scorer,
-    options: &'a Options,
+pub struct Job {
+    scorer: Scorer,
+    options: Options,
     plan: CropPlan,
+    area: Area,
     interval: Duration,
     output: Output,
     log: RefCell<Option<Log>>,
 }
 
+impl How {
+    /// What scores sources of these names.
+    pub fn job(&self, names: &[Cow<str>]) -> Result<Job> {
+        let Ok(interval) = Duration::try_from_secs_f64(self.interval) else {
+            bail!("interval {} is not a number of seconds from 0 on", self.interval);
+        };
+        let (plan, options) = (self.scorer.plan()?, self.scorer.options()?);
+        let log = match &self.log {
+            Some(path) if log::Format::of(path)? == log::Format::Vmaf && names.len() > 1 => {
+                bail!("{}: such a log holds one video; use .csv or .jsonl, or score one at a time", path.display())
+            }
+            Some(path) => Some(Log::create(path, log::Format::of(path)?)?),
+            None => None,
+        };
+        let scorer = self.scorer.open()?;
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(6);
+        let output = Output { format: self.format, width };
+        Ok(Job { scorer, options, plan, area: self.area, interval, output, log: RefCell::new(log) })
+    }
+}
+
 pub fn run(args: &Args) -> Result<bool> {
-    let Ok(interval) = Duration::try_from_secs_f64(args.interval) else {
-        bail!("interval {} is not a number of seconds from 0 on", args.interval);
-    };
-    let plan = args.scorer.plan()?;
-    let options = args.scorer.options()?;
-    let log = match &args.log {
-        Some(path) if log::Format::of(path)? == log::Format::Vmaf && args.paths.len() > 1 => {
-            bail!("{}: such a log holds one video; use .csv or .jsonl, or score one at a time", path.display())
-        }
-        Some(path) => Some(Log::create(path, log::Format::of(path)?)?),
-        None => None,
-    };
-    let scorer = args.scorer.open()?;
-    let width = args.paths.iter().map(|p| p.to_string_lossy().chars().count()).max().unwrap_or(0).max(6);
-    let output = Output { format: args.format, width };
-    let job = Job { scorer: &scorer, options: &options, plan, interval, output, log: RefCell::new(log) };
+    let job = args.how.job(&args.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>())?;
     let bar = common::bar(args.paths.len());
     let mut header = false;
     let mut good = true;
@@ -118,24 +136,54 @@ pub fn run(args: &Args) -> Result<bool> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if let Some(log) = job.log.borrow_mut().as_mut() {
-        log.complete()?;
-    }
+    job.complete()?;
     Ok(good)
 }
 
-impl Job<'_> {
+impl Job {
+    /// Scores the Y4M stream that `read` gives.
+    pub fn stream(
+        &self,
+        name: &str,
+        read: impl FnOnce(&mut dyn FnMut(ChildStdout) -> Result<()>) -> Result<()>,
+    ) -> Result<()> {
+        self.output.header()?;
+        self.scored(name, false, |each| read(&mut |stream| self.y4m(stream, name, each)))?;
+        self.complete()
+    }
+
+    fn complete(&self) -> Result<()> {
+        Ok(self.log.borrow_mut().as_mut().map_or(Ok(()), Log::complete)?)
+    }
+
     fn source(&self, path: &Path) -> Result<()> {
         let name = path.to_string_lossy();
+        let stdin = name == "-";
+        let kind = if stdin { Kind::Y4m } else { source::kind(path)? };
+        self.scored(&name, kind == Kind::Picture, |each| match kind {
+            Kind::Picture => {
+                let picture = read_image(path)?;
+                let part = View::new(self.area).of(&evaluation::frame(&picture)?).with_context(|| name.to_string())?;
+                let score = self.scorer.score(&part, &self.plan, 0).with_context(|| name.to_string())?;
+                each(0, None, &Watch::default().look(&part, None)?, score)
+            }
+            Kind::Y4m if stdin => self.y4m(io::stdin().lock(), "standard input", each),
+            Kind::Y4m => self.y4m(File::open(path).with_context(|| name.to_string())?, &name, each),
+            Kind::Other => video::score(path, &self.options, &self.plan, self.area, self.interval, each),
+        })
+    }
+
+    /// Writes the scores that `read` finds, and their summary.
+    fn scored(&self, name: &str, picture: bool, read: impl FnOnce(video::Each) -> Result<()>) -> Result<()> {
         let mut pool = Pool::new(None);
         let mut each = |frame: u64, time: Option<f64>, indicators: &Indicators, score: Score| -> Result<()> {
             if let Some(log) = self.log.borrow_mut().as_mut() {
                 let names = (self.scorer.model_name(), self.scorer.style_prompt_name());
-                log.write(&Record::new(&name, frame, time, &score, names).with(indicators))?;
+                log.write(&Record::new(name, frame, time, &score, names).with(indicators))?;
             }
             pool.push(time.and_then(|t| Duration::try_from_secs_f64(t).ok()), score.score);
             self.output.frame(&Line {
-                source: &name,
+                source: name,
                 frame,
                 time,
                 score: score.score,
@@ -144,33 +192,18 @@ impl Job<'_> {
                 confidence: score.confidence.is_finite().then_some(score.confidence),
             })
         };
-        let stdin = name == "-";
-        let kind = if stdin { Kind::Y4m } else { source::kind(path)? };
-        match kind {
-            Kind::Picture => {
-                let picture = read_image(path)?;
-                let score = score_picture(self.scorer, &self.plan, &picture);
-                let indicators = Watch::default().look(&evaluation::frame(&picture)?, None)?;
-                each(0, None, &indicators, score.with_context(|| name.to_string())?)?;
-            }
-            Kind::Y4m if stdin => self.y4m(io::stdin().lock(), "standard input", &mut each)?,
-            Kind::Y4m => {
-                let file = File::open(path).with_context(|| name.to_string())?;
-                self.y4m(file, &name, &mut each)?;
-            }
-            Kind::Other => video::score(path, self.options, &self.plan, self.interval, &mut each)?,
-        }
+        read(&mut each)?;
         let Some(summary) = pool.stream() else { bail!("{name}: no frames") };
-        self.output.summary(&Summary { source: &name, summary }, kind == Kind::Picture)
+        self.output.summary(&Summary { source: name, summary }, picture)
     }
 
     fn y4m(&self, reader: impl io::Read, name: &str, each: video::Each) -> Result<()> {
         let mut watch = Watch::default();
-        let mut each = |number, time: Option<f64>, frame: &Frame, score| {
+        let mut each = |number, time: Option<f64>, _: &Frame, part: &Frame, score| {
             let shown = time.and_then(|t| Duration::try_from_secs_f64(t).ok());
-            each(number, time, &watch.look(frame, shown)?, score)
+            each(number, time, &watch.look(part, shown)?, score)
         };
-        match source::score_y4m(reader, self.scorer, &self.plan, self.interval, &mut each) {
+        match source::score_y4m(reader, &self.scorer, &self.plan, self.area, self.interval, &mut each) {
             Err(error) if !common::is_closed(&error) => Err(error.context(name.to_owned())),
             result => result,
         }

@@ -1,5 +1,6 @@
 //! Pictures and Y4M streams.
 
+use crate::common::{Area, View};
 use anyhow::{Context, Result, bail};
 use image::ImageFormat;
 use qmambaiqa::crops::CropPlan;
@@ -79,13 +80,22 @@ struct Header {
     scan: Scan,
 }
 
-/// What is called with each scored frame: its number, its time in seconds, itself, its score.
-pub type Each<'a> = &'a mut dyn FnMut(u64, Option<f64>, &Frame, Score) -> Result<()>;
+/// What is called with each scored frame: its number, its time in seconds, itself, what of it is looked at, its score.
+pub type Each<'a> = &'a mut dyn FnMut(u64, Option<f64>, &Frame, &Frame, Score) -> Result<()>;
 
 /// Scores the frames of a Y4M stream that are at least `interval` apart.
-pub fn score_y4m(reader: impl Read, scorer: &Scorer, plan: &CropPlan, interval: Duration, each: Each) -> Result<()> {
+pub fn score_y4m(
+    reader: impl Read,
+    scorer: &Scorer,
+    plan: &CropPlan,
+    area: Area,
+    interval: Duration,
+    each: Each,
+) -> Result<()> {
+    let mut view = View::new(area);
     read_y4m(reader, interval, &mut |index, time, frame| {
-        each(index, time, frame, scorer.score(frame, plan, index)?)?;
+        let part = view.of(frame).with_context(|| format!("frame {index}"))?;
+        each(index, time, frame, &part, scorer.score(&part, plan, index)?)?;
         Ok(ControlFlow::Continue(()))
     })
 }

@@ -1,5 +1,6 @@
 //! Any video that GStreamer decodes, through the element itself.
 
+use crate::common::Area;
 use anyhow::{Context, Result, anyhow, bail};
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -31,31 +32,33 @@ pub struct Looks {
 ///
 /// # Errors
 /// What GStreamer says of a file that it cannot decode.
-pub fn score(path: &Path, options: &Options, plan: &CropPlan, interval: Duration, each: Each) -> Result<()> {
-    watch(path, options, plan, interval, None, None, each)
+pub fn score(
+    path: &Path,
+    options: &Options,
+    plan: &CropPlan,
+    area: Area,
+    interval: Duration,
+    each: Each,
+) -> Result<()> {
+    watch(path, element(options, plan, area, interval)?, None, None, each)
 }
 
-/// Scores the frames of a file, scaled to `size` where given, and fills `looks`.
+/// Scores the frames of a file by `iqa`, scaled to `size` where given, and fills `looks`.
 ///
 /// # Errors
 /// What GStreamer says of a file that it cannot decode.
 pub fn watch(
     path: &Path,
-    options: &Options,
-    plan: &CropPlan,
-    interval: Duration,
+    iqa: gst::Element,
     size: Option<(u32, u32)>,
     looks: Option<Arc<Mutex<Looks>>>,
     each: Each,
 ) -> Result<()> {
-    gst::init().context("GStreamer does not start")?;
-    qmambaiqa::plugin::register().context("the element cannot be registered")?;
     let path = path.canonicalize().with_context(|| path.display().to_string())?;
     let pipeline = gst::parse::launch("filesrc name=src ! decodebin name=decode")?;
     let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| anyhow!("GStreamer built no pipeline"))?;
     let by_name = |name: &str| pipeline.by_name(name).ok_or_else(|| anyhow!("GStreamer built no {name}"));
     by_name("src")?.set_property("location", path.to_str().ok_or_else(|| anyhow!("the path is not UTF-8"))?);
-    let iqa = element(options, plan, interval)?;
     let convert = gst::ElementFactory::make("videoconvert").build()?;
     let sink = gst::ElementFactory::make("fakesink").property("sync", false).build()?;
     let mut parts = vec![convert.clone()];
@@ -97,8 +100,10 @@ pub fn watch(
 /// The element with a scorer's settings.
 ///
 /// # Errors
-/// It is not registered.
-pub fn element(options: &Options, plan: &CropPlan, interval: Duration) -> Result<gst::Element> {
+/// GStreamer does not start, or refuses the element.
+pub fn element(options: &Options, plan: &CropPlan, area: Area, interval: Duration) -> Result<gst::Element> {
+    gst::init().context("GStreamer does not start")?;
+    qmambaiqa::plugin::register().context("the element cannot be registered")?;
     let iqa = gst::ElementFactory::make("qmambaiqa")
         .property("model", &options.model)
         .property("style-prompt", &options.style_prompt)
@@ -109,6 +114,8 @@ pub fn element(options: &Options, plan: &CropPlan, interval: Duration) -> Result
         .property("crops", plan.crops() as u32)
         .property_from_str("sampling", plan.sampling().nick())
         .property("seed", plan.seed())
+        .property("region", area.region.map(|region| region.to_string()))
+        .property("skip-black-bars", area.skip_black_bars)
         .property("interval", u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX))
         .build()?;
     Ok(iqa)

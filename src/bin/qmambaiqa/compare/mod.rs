@@ -10,13 +10,14 @@ mod rendition;
 mod report;
 mod stills;
 
-use crate::common::{self, ScorerArgs};
+use crate::common::{self, Area, ScorerArgs};
 use crate::ffmpeg::Ffmpeg;
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use family::{Family, Group, Saving};
 use ladder::{Encodings, Ladder};
 use paired::Difference;
+use qmambaiqa::frame::Region;
 use rendition::{Decoder, Rendition, Scoring, Source};
 use report::Page;
 use serde::Serialize;
@@ -57,6 +58,9 @@ pub struct Args {
     decoder: Option<DecoderName>,
     #[command(flatten)]
     scorer: ScorerArgs,
+    /// Part of each frame that is compared, the same in all, as X,Y,WIDTH,HEIGHT in pixels after --scale (default: all of it)
+    #[arg(long)]
+    region: Option<Region>,
     /// Seconds between scored frames (0: every frame)
     #[arg(long, default_value_t = 0.0)]
     interval: f64,
@@ -144,7 +148,8 @@ pub fn run(args: &Args) -> Result<bool> {
         (_, Some(ffmpeg)) => Decoder::Ffmpeg(ffmpeg),
         (_, None) => bail!("{} cannot be run; --ffmpeg names another", args.ffmpeg.display()),
     };
-    let scoring = Scoring { scorer: &args.scorer, interval, scale: args.scale, decoder };
+    let area = Area { region: args.region, skip_black_bars: false };
+    let scoring = Scoring { scorer: &args.scorer, area, interval, scale: args.scale, decoder };
     let mut renditions = scoring.all(encodings.sources.clone())?;
     rendition::check(&renditions, args.scale.is_some(), args.shortest)?;
     let good = measure(&mut renditions, args, ffmpeg.as_ref());
@@ -216,7 +221,7 @@ fn measure(renditions: &mut [Rendition], args: &Args, ffmpeg: Option<&Ffmpeg>) -
     bar.set_message("VMAF");
     let mut good = true;
     for other in others {
-        match ffmpeg.full_reference(&reference.source.path, &other.source.path, args.scale) {
+        match ffmpeg.full_reference(&reference.source.path, &other.source.path, args.scale, args.region) {
             Ok(found) => other.full_reference = Some(found),
             Err(error) => {
                 bar.suspend(|| common::complain(&error.context(format!("VMAF of {}", other.name()))));

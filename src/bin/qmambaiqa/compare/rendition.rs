@@ -1,6 +1,6 @@
 //! One video's scores over time, and what must hold before two are compared.
 
-use crate::common::{self, ScorerArgs};
+use crate::common::{self, Area, ScorerArgs};
 use crate::ffmpeg::{Ffmpeg, FullReference};
 use crate::source::{self, Kind};
 use crate::video::{self, Looks, THUMBNAIL};
@@ -55,6 +55,8 @@ pub enum Decoder<'a> {
 /// How renditions are scored, all alike.
 pub struct Scoring<'a> {
     pub scorer: &'a ScorerArgs,
+    /// Of every video after it is scaled.
+    pub area: Area,
     pub interval: Duration,
     pub scale: Option<(u32, u32)>,
     pub decoder: Decoder<'a>,
@@ -90,7 +92,7 @@ impl Scoring<'_> {
     fn score(&self, source: Source) -> Result<Rendition> {
         let (name, path) = (&source.name, source.path.as_path());
         let (mut frames, mut pool, mut size) = (Vec::new(), Pool::new(None), (0, 0));
-        let mut each = |_, time: Option<f64>, frame: &Frame, score: qmambaiqa::Score| {
+        let mut each = |_, time: Option<f64>, frame: &Frame, _: &Frame, score: qmambaiqa::Score| {
             let Some(time) = time else { bail!("the stream has no frame rate, so frames have no time") };
             size = (frame.width(), frame.height());
             frames.push(Scored { time, score: score.score, thumbnail: Some(thumbnail(frame)?) });
@@ -121,7 +123,7 @@ impl Scoring<'_> {
     }
 
     fn y4m(&self, stream: impl Read, each: source::Each) -> Result<()> {
-        source::score_y4m(stream, &self.scorer.open()?, &self.scorer.plan()?, self.interval, each)
+        source::score_y4m(stream, &self.scorer.open()?, &self.scorer.plan()?, self.area, self.interval, each)
     }
 
     fn gstreamer(&self, path: &Path) -> Result<(Vec<Scored>, (usize, usize))> {
@@ -133,8 +135,8 @@ impl Scoring<'_> {
             numbers.push(number);
             Ok(())
         };
-        let (options, plan) = (self.scorer.options()?, self.scorer.plan()?);
-        video::watch(path, &options, &plan, self.interval, self.scale, Some(looks.clone()), &mut each)?;
+        let element = video::element(&self.scorer.options()?, &self.scorer.plan()?, self.area, self.interval)?;
+        video::watch(path, element, self.scale, Some(looks.clone()), &mut each)?;
         let mut looks = looks.lock().unwrap_or_else(PoisonError::into_inner);
         for (frame, number) in frames.iter_mut().zip(numbers) {
             frame.thumbnail = looks.thumbnails.remove(&number);
@@ -215,6 +217,17 @@ pub fn check(all: &[Rendition], scaled: bool, shortest: bool) -> Result<()> {
                 other.name(),
                 other.size.0,
                 other.size.1
+            );
+        }
+        // One frame by itself has no length.
+        if !shortest && (first.frames.len() == 1) != (other.frames.len() == 1) {
+            let counts = (first.frames.len(), other.frames.len());
+            bail!(
+                "{} and {} have {} and {} scored frames; --shortest compares what both have",
+                first.name(),
+                other.name(),
+                counts.0,
+                counts.1
             );
         }
         let (a, b) = (first.length(), other.length());

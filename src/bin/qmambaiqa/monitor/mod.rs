@@ -8,7 +8,7 @@ mod source;
 mod stream;
 mod view;
 
-use crate::common::{ScorerArgs, line};
+use crate::common::{Area, ScorerArgs, line};
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use command::Command;
@@ -43,6 +43,8 @@ pub struct Args {
     uris: Vec<String>,
     #[command(flatten)]
     scorer: ScorerArgs,
+    #[command(flatten)]
+    area: Area,
     /// Names of the streams, in their order (default: their URIs without user, password and query)
     #[arg(long = "name")]
     names: Vec<String>,
@@ -125,6 +127,7 @@ impl Args {
         Ok(Setup {
             options: self.scorer.options()?,
             plan: self.scorer.plan()?,
+            area: self.area,
             interval: seconds("interval", self.interval)?,
             jitter: self.jitter,
             thresholds: [self.low_threshold, self.high_threshold],

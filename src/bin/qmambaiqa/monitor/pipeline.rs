@@ -2,6 +2,7 @@
 
 use super::source::Source;
 use super::stream::Event;
+use crate::common::Area;
 use crate::video;
 use anyhow::{Result, anyhow};
 use gstreamer as gst;
@@ -20,6 +21,7 @@ const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 pub struct Setup {
     pub options: Options,
     pub plan: CropPlan,
+    pub area: Area,
     pub interval: Duration,
     pub jitter: f64,
     /// Low, high.
@@ -61,7 +63,7 @@ pub fn play(source: &Source, setup: &Setup, stop: &AtomicBool, emit: &dyn Fn(Eve
 impl Playing {
     fn build(source: &Source, setup: &Setup) -> Result<Self> {
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let element = video::element(&setup.options, &setup.plan, setup.interval)?;
+        let element = video::element(&setup.options, &setup.plan, setup.area, setup.interval)?;
         element.set_property("async", true);
         element.set_property("jitter", setup.jitter);
         let [low, high] = setup.thresholds;
