@@ -198,7 +198,7 @@ impl BaseTransformImpl for QMambaIqa {
             gst::element_imp_error!(self, gst::StreamError::Failed, ("frame {} cannot be scored: {e}", job.frame));
             gst::FlowError::Error
         })?;
-        let quality = self.take(scored, &job)?;
+        let quality = self.take(scored, &job, buffer)?;
         quality.map_or(Ok(()), |quality| self.attach(&quality, buffer)).map(|()| gst::FlowSuccess::Ok)
     }
 }

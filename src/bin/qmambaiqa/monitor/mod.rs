@@ -1,19 +1,25 @@
 //! `qmambaiqa monitor`
 
+mod board;
 mod command;
+mod history;
 mod log;
+mod picture;
 mod pipeline;
 mod record;
 mod source;
 mod stream;
 mod view;
+mod web;
 
 use crate::common::{ScorerArgs, line};
 use anyhow::{Context, Result, bail};
+use board::Board;
 use clap::{Args as ClapArgs, ValueEnum};
 use command::Command;
 use gstreamer as gst;
 use log::Logs;
+use parking_lot::Mutex;
 use pipeline::Setup;
 use qmambaiqa::metrics::Exporter;
 use record::Record;
@@ -74,6 +80,9 @@ pub struct Args {
     /// Where to serve metrics for Prometheus: HOST:PORT, or a port for this machine alone
     #[arg(long)]
     metrics: Option<String>,
+    /// Where to serve a live page of all streams: HOST:PORT, or a port for this machine alone
+    #[arg(long)]
+    web: Option<String>,
     /// File to which JSON lines are added, or folder for a file of each stream
     #[arg(long)]
     log: Option<PathBuf>,
@@ -134,6 +143,7 @@ impl Args {
             metrics: self.metrics.clone(),
             stall,
             retry_limit: self.retry_limit,
+            pictures: self.web.is_some(),
         })
     }
 }
@@ -156,10 +166,12 @@ pub fn run(args: &Args) -> Result<bool> {
     let stop = Arc::new(AtomicBool::new(false));
     let by_signal = stop.clone();
     ctrlc::set_handler(move || by_signal.store(true, Ordering::Relaxed)).context("signals cannot be handled")?;
+    let names = sources.iter().map(|source| source.name.clone());
+    let board = Arc::new(Mutex::new(Board::new(names, setup.interval, args.low_threshold)));
+    let _page = args.web.as_deref().map(|address| web::serve(address, board.clone())).transpose()?;
     let (sender, events) = mpsc::channel();
-    let mut monitor = Monitor { json: args.format == Format::Json, views: Vec::new(), logs, command };
+    let mut monitor = Monitor { json: args.format == Format::Json, board, logs, command };
     for (number, source) in sources.into_iter().enumerate() {
-        monitor.views.push(View::new(source.name.clone()));
         let (setup, sender, stop) = (setup.clone(), sender.clone(), stop.clone());
         let watch = move || stream::watch(&source, &setup, &stop, &|event| drop(sender.send((number, event))));
         std::thread::Builder::new().name(format!("stream-{number}")).spawn(watch).context("no thread for a stream")?;
@@ -168,13 +180,13 @@ pub fn run(args: &Args) -> Result<bool> {
     let result = monitor.watch(&events, end, &stop);
     stop.store(true, Ordering::Relaxed);
     let result = result.and_then(|()| monitor.finish(&events));
-    result.map(|()| monitor.views.iter().any(|view| !view.is_given_up()))
+    result.map(|()| monitor.board.lock().views.iter().any(|view| !view.is_given_up()))
 }
 
 /// What the events of all streams go to.
 struct Monitor {
     json: bool,
-    views: Vec<View>,
+    board: Arc<Mutex<Board>>,
     logs: Option<Logs>,
     command: Option<Command>,
 }
@@ -202,14 +214,14 @@ impl Monitor {
             if now >= tick {
                 tick = now + TICK;
                 if !self.json {
-                    self.views.iter().try_for_each(|view| line(&view.status()))?;
+                    self.board.lock().views.iter().try_for_each(|view| line(&view.status()))?;
                 }
             }
         }
     }
 
     fn take(&mut self, number: usize, event: Event) -> Result<()> {
-        let Some(record) = self.views.get_mut(number).and_then(|view| view.take(&event)) else { return Ok(()) };
+        let Some(record) = self.board.lock().take(number, event) else { return Ok(()) };
         if let Some(command) = &self.command {
             command.run(&record);
         }
@@ -237,7 +249,7 @@ impl Monitor {
         if let Some(command) = &self.command {
             command.finish(deadline);
         }
-        let summaries: Vec<Record> = self.views.iter().map(View::summary).collect();
+        let summaries: Vec<Record> = self.board.lock().views.iter().map(View::summary).collect();
         summaries.iter().enumerate().try_for_each(|(number, summary)| self.write(number, summary))
     }
 }

@@ -1,5 +1,6 @@
 //! One try to play a stream.
 
+use super::picture;
 use super::source::Source;
 use super::stream::Event;
 use crate::video;
@@ -30,6 +31,8 @@ pub struct Setup {
     pub metrics: Option<String>,
     pub stall: Duration,
     pub retry_limit: u32,
+    /// Whether scored frames are shown.
+    pub pictures: bool,
 }
 
 /// A pipeline, stopped when dropped.
@@ -72,6 +75,7 @@ impl Playing {
         element.set_property("freeze-alarm", setup.freeze_alarm);
         element.set_property("metrics-address", setup.metrics.as_deref());
         element.set_property("stream-name", &source.name);
+        element.set_property("post-samples", setup.pictures);
         let decode = gst::ElementFactory::make("uridecodebin3").property("uri", &source.uri).build()?;
         let convert = gst::ElementFactory::make("videoconvert").build()?;
         let sink = gst::ElementFactory::make("fakesink").property("sync", true).build()?;
@@ -143,7 +147,9 @@ impl Playing {
                         missing = structure.get::<String>("name").ok(); // such as "AV1 decoder"
                     }
                     if let Some(report) = Report::from_message(&message) {
-                        emit(Event::Report(report));
+                        // One that cannot be shown is scored all the same.
+                        let picture = Report::sample(&message).and_then(|sample| picture::of(&sample).ok());
+                        emit(Event::Report { report: Box::new(report), picture });
                     }
                 }
                 _ => (),
