@@ -332,10 +332,15 @@ fn what_is_wrong_is_said_in_one_line() {
     };
     let uri = "http://127.0.0.1:9/";
     bad(&["/nowhere/clip.mp4"], "/nowhere/clip.mp4: neither a URI nor a file");
+    bad(&["tests"], "tests: a folder");
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    bad(&[empty.path().to_str().unwrap()], "the file is empty");
     bad(&["nothing://host/"], "nothing://host/: GStreamer cannot read from it");
     bad(&[uri, uri], "--name");
     bad(&[uri, "--log", "/nowhere/log.jsonl"], "/nowhere/log.jsonl: the log cannot be written");
     bad(&[uri, "--interval=-1"], "interval -1");
+    let order = ["--low-threshold", "60", "--high-threshold", "40"];
+    bad(&[uri, order[0], order[1], order[2], order[3]], "high-threshold 40 is less than low-threshold 60");
     bad(&[uri, "--jitter", "2"], "jitter 2 is not within 0 to 1");
     bad(&[uri, "--stall", "0"], "stall 0");
     bad(&[uri, "--alarm-exec", "sh -c 'x"], "quotation without an end");

@@ -1,6 +1,6 @@
 //! All streams and what happened to them, as views show it.
 
-use super::record::Record;
+use super::record::{Record, unix_time};
 use super::stream::Event;
 use super::view::{Snapshot, View};
 use image::RgbImage;
@@ -67,15 +67,24 @@ impl Board {
         Some(record)
     }
 
-    pub fn note(&mut self, unix_time: f64, text: String) {
+    fn note(&mut self, unix_time: f64, text: String) {
         self.happenings.truncate(HAPPENINGS - 1);
         self.happenings.push_front(Happening { unix_time, text });
+    }
+
+    pub fn note_now(&mut self, text: String) {
+        self.note(unix_time(), text);
+    }
+
+    /// How far curves reach back.
+    pub fn window(&self) -> Duration {
+        self.views.first().map_or(Duration::ZERO, |view| view.history.window())
     }
 
     pub fn overview(&self) -> Overview<'_> {
         let now = self.now();
         Overview {
-            window: self.views.first().map_or(0.0, |view| view.history.window().as_secs_f64()),
+            window: self.window().as_secs_f64(),
             low_threshold: self.low_threshold,
             streams: self.views.iter().map(|view| view.snapshot(now)).collect(),
             events: &self.happenings,

@@ -12,10 +12,15 @@ use qmambaiqa::crops::CropPlan;
 use qmambaiqa::plugin::Report;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// How often a try looks whether it shall end, and whether frames come.
 const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+
+/// How long a pipeline may take to stop. Some sources of GStreamer never do once their server has gone: `hlsdemux2` of 1.22
+/// waits for its own thread, which waits for the server.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How streams are played and scored.
 pub struct Setup {
@@ -58,10 +63,24 @@ pub fn play(source: &Source, setup: &Setup, stop: &AtomicBool, emit: &dyn Fn(Eve
     let (played, cause) = playing.watch(setup.stall, stop, emit);
     let statistics = playing.element.property::<gst::Structure>("statistics");
     emit(Event::Dropped(statistics.get("dropped").unwrap_or(0)));
+    playing.stop();
     (played, cause.map(|cause| source.redact(&cause)))
 }
 
 impl Playing {
+    /// Stops it; one that does not stop in time is left behind.
+    fn stop(self) {
+        let (done, stopped) = mpsc::channel::<()>();
+        let stop = move || {
+            drop(self);
+            drop(done);
+        };
+        // Without a thread it has been dropped, and so stopped, here.
+        if std::thread::Builder::new().name("stop".into()).spawn(stop).is_ok() {
+            let _ = stopped.recv_timeout(PATIENCE);
+        }
+    }
+
     fn build(source: &Source, setup: &Setup) -> Result<Self> {
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let element = video::element(&setup.options, &setup.plan, setup.interval)?;
