@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Kills a source again and again under `qmambaiqa monitor`, and prints how often it came back and the monitor's memory
 # (resident, KiB) at the start and at the end; 20 times take five minutes. QMAMBAIQA names a monitor that is built already.
+# With GStreamer 1.22 HLS fails: its `hlsdemux2` hangs or aborts when the server goes.
 # Usage: kill_source.sh [TIMES [rtsp|hls|srt]]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
