@@ -29,9 +29,9 @@ browse() { # FLAGS...
     chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
         --disable-component-update --disable-sync --user-data-dir="$folder/profile" "$@" "http://127.0.0.1:$port/" 2>/dev/null
 }
-browse --virtual-time-budget=2500 --dump-dom >"$folder/page"
-browse --virtual-time-budget=2500 --window-size=1500,1400 --screenshot="$out/page-wide.png"
-browse --virtual-time-budget=2500 --window-size=500,1400 --blink-settings=preferredColorScheme=0 --screenshot="$out/page-phone.png"
+browse --virtual-time-budget=3000 --dump-dom >"$folder/page"
+browse --timeout=8000 --window-size=1500,1400 --screenshot="$out/page-wide.png"
+browse --timeout=8000 --window-size=500,1400 --blink-settings=preferredColorScheme=0 --screenshot="$out/page-phone.png"
 count() { grep -o "$1" "$folder/page" | wc -l; }
 echo "streams shown $(count '<section'), playing $(count '"stream playing'), lost $(count '"stream lost'), with an alarm" \
     "$(count 'class="alarm">alarm: '), pictures $(count 'src="[0-9]*/last.jpg'), names as HTML $(count '<b onload')"
