@@ -4,6 +4,8 @@ pub mod crops;
 pub mod embedded;
 mod error;
 pub mod frame;
+#[cfg(feature = "plugin")]
+pub mod http;
 pub mod indicators;
 #[cfg(feature = "plugin")]
 pub mod log;

@@ -14,6 +14,7 @@
 //! Gauges are there from the first scored frame on; a stream's series go when it stops. Streams of one process may share an
 //! address.
 
+use crate::http::{Content, Server, Site};
 use crate::indicators::Indicators;
 use crate::{Error, Result};
 use parking_lot::Mutex;
@@ -24,12 +25,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
-use tiny_http::{Header, Method, Request, Response, Server};
+
+const SITE: Site = Site { what: "metrics", home: "/metrics" };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -135,8 +136,7 @@ pub struct Exporter {
     families: Families,
     /// Names of the streams.
     streams: Mutex<BTreeSet<String>>,
-    server: Arc<Server>,
-    thread: Option<JoinHandle<()>>,
+    _server: Server,
 }
 
 /// Those of this process.
@@ -148,15 +148,7 @@ impl Exporter {
     /// # Errors
     /// The address is none, or taken.
     pub fn open(address: &str) -> Result<Arc<Self>> {
-        let wrong = || Error::Input(format!("cannot serve metrics at `{address}`: no HOST:PORT, nor a port"));
-        Self::at(match address.parse::<u16>() {
-            Ok(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            Err(_) => address.to_socket_addrs().ok().and_then(|mut all| all.next()).ok_or_else(wrong)?,
-        })
-    }
-
-    /// The process's exporter at an address.
-    fn at(address: SocketAddr) -> Result<Arc<Self>> {
+        let address = SITE.address(address)?;
         let mut exporters = EXPORTERS.lock();
         exporters.retain(|exporter| exporter.strong_count() > 0);
         if let Some(exporter) = exporters.iter().filter_map(Weak::upgrade).find(|e| e.address == address) {
@@ -168,59 +160,19 @@ impl Exporter {
     }
 
     fn start(address: SocketAddr) -> Result<Self> {
-        let failed = |e: &dyn std::fmt::Display| Error::Input(format!("cannot serve metrics at {address}: {e}"));
-        let listener = bind(address).map_err(|e| failed(&e))?;
-        let server = Arc::new(Server::from_listener(listener, None).map_err(|e| failed(&e))?);
         let mut registry = Registry::with_prefix("qmambaiqa");
         let families = Families::register(&mut registry);
-        let own = server.clone();
-        let serve = move || own.incoming_requests().for_each(|request| answer(request, &registry));
-        let thread = std::thread::Builder::new().name("qmambaiqa-http".into()).spawn(serve);
-        let thread = Some(thread.map_err(|e| failed(&e))?);
-        Ok(Self { address, families, streams: Mutex::default(), server, thread })
-    }
-}
-
-impl Drop for Exporter {
-    fn drop(&mut self) {
-        self.server.unblock();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a panic has been printed already
-        }
-    }
-}
-
-/// Listens. A server of this process that has just ended may need a moment to let go of the address.
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let mut tries = 10;
-    loop {
-        match TcpListener::bind(address) {
-            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && tries > 0 => {
-                tries -= 1;
-                std::thread::sleep(Duration::from_millis(30));
+        let server = Server::start(address, SITE, move |path| {
+            if path != SITE.home {
+                return Ok(None);
             }
-            result => return result,
-        }
+            let mut text = String::new();
+            text::encode(&mut text, &registry)?;
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            Ok(Some(Content { kind, body: text.into_bytes() }))
+        })?;
+        Ok(Self { address, families, streams: Mutex::default(), _server: server })
     }
-}
-
-fn answer(request: Request, registry: &Registry) {
-    let path = request.url().split('?').next().unwrap_or_default();
-    let (status, kind, body) = match (request.method(), path) {
-        (Method::Get | Method::Head, "/metrics") => {
-            let mut body = String::new();
-            match text::encode(&mut body, registry) {
-                Ok(()) => (200, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
-                Err(e) => (500, "text/plain", format!("{e}\n")),
-            }
-        }
-        (Method::Get | Method::Head, _) => (404, "text/plain", "metrics are at /metrics\n".to_owned()),
-        _ => (405, "text/plain", "only GET\n".to_owned()),
-    };
-    let response = Response::from_string(body).with_status_code(status);
-    let header = Header::from_bytes("Content-Type", kind);
-    // Whoever asked may have gone.
-    let _ = request.respond(header.into_iter().fold(response, |response, header| response.with_header(header)));
 }
 
 /// The series of one stream; they end with it.

@@ -134,13 +134,24 @@ impl Drop for Monitor {
     }
 }
 
+/// What an HTTP server of this machine answers: head and body.
+fn ask(port: u16, request: &str) -> (String, Vec<u8>) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(format!("{request} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end + 4..].to_vec())
+}
+
 /// What a scraper gets.
 fn metrics(port: u16) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
+    String::from_utf8(ask(port, "GET /metrics").1).unwrap()
+}
+
+/// What the page gets.
+fn overview(port: u16) -> Value {
+    serde_json::from_slice(&ask(port, "GET /streams.json").1).unwrap()
 }
 
 fn free_port() -> u16 {
@@ -173,9 +184,8 @@ fn a_stream_that_is_killed_again_and_again_comes_back() {
     let (summaries, errors) = monitor.interrupt();
     let lines = read_lines(&log);
     let states: Vec<&Value> = lines.iter().filter(|line| line["type"] == "state").collect();
-    // GStreamer's own start fails now and then, which counts as one more.
     let losses = summaries[0]["losses"].as_u64().unwrap() as usize;
-    assert!(summaries.len() == 1 && (3..=4).contains(&losses), "{states:?} {errors}");
+    assert!(summaries.len() == 1 && losses == 3, "{states:?} {errors}");
     let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
     // Playing once more than lost, whatever the number of tries.
     assert_eq!((states.len(), of("summary")), (2 * losses + 1, 1));
@@ -238,6 +248,51 @@ fn two_streams_share_the_metrics_address_and_alarms_run_a_command() {
 }
 
 #[test]
+fn the_page_has_scores_pictures_and_events_and_nothing_to_run_in_names() {
+    let (black, bars) = (Camera::start(0, "black"), Camera::start(0, "smpte"));
+    let name = "<script>alert(1)</script>";
+    let port = free_port();
+    let (dark, light, address) = (black.uri(), bars.uri(), port.to_string());
+    let mut monitor =
+        Monitor::start(&[&dark, &light, "--name", name, "--black-alarm", "--alarm-hold", "0", "--web", &address]);
+    monitor.until(|value| value["type"] == "alarm");
+    monitor.until(|value| value["type"] == "score" && value["stream"] == light.as_str());
+    let all = overview(port);
+    let (dark, light) = (&all["streams"][0], &all["streams"][1]);
+    assert_eq!((&dark["name"], &dark["state"], &dark["alarm"]), (&name.into(), &"playing".into(), &"black".into()));
+    assert!(light["alarm"].is_null() && light["score"].as_f64().unwrap() > 0.0, "{light}");
+    let curve = light["curve"].as_array().unwrap();
+    assert!(curve.len() == 150 && curve.iter().any(Value::is_number), "{light}");
+    let events = all["events"].as_array().unwrap();
+    assert!(events.iter().any(|event| event["text"].as_str().unwrap().contains("ALARM black")), "{all}");
+
+    let (head, page) = ask(port, "GET /");
+    let page = String::from_utf8(page).unwrap();
+    assert!(head.starts_with("HTTP/1.0 200") && head.contains("text/html"), "{head}");
+    assert!(!page.contains("alert(1)") && !page.contains("http:") && !page.contains("https:"), "{page}");
+    for (which, darkest) in [("0/last.jpg", true), ("0/worst.jpg", true), ("1/last.jpg", false)] {
+        let (head, bytes) = ask(port, &format!("GET /{which}?7"));
+        assert!(head.contains("image/jpeg"), "{head}");
+        let picture = image::load_from_memory(&bytes).unwrap().to_rgb8();
+        assert_eq!(picture.dimensions(), (320, 240));
+        let brightest = picture.pixels().flat_map(|pixel| pixel.0).max().unwrap();
+        assert_eq!(brightest < 32, darkest, "{which}: {brightest}");
+    }
+    for wrong in ["/2/last.jpg", "/0/other.jpg", "/x/last.jpg", "/0", "/etc/passwd", "/../Cargo.toml"] {
+        let (head, _) = ask(port, &format!("GET {wrong}"));
+        assert!(head.starts_with("HTTP/1.0 404"), "{wrong}: {head}");
+    }
+    let (head, _) = ask(port, "DELETE /");
+    assert!(head.starts_with("HTTP/1.0 405"), "{head}");
+
+    drop(black);
+    monitor.until_state("lost");
+    let dark = &overview(port)["streams"][0];
+    assert!(dark["state"] == "lost" && dark["alarm"].is_null() && dark["cause"].is_string(), "{dark}");
+    monitor.interrupt();
+}
+
+#[test]
 fn a_stream_that_stands_still_is_lost() {
     // Accepts, and says nothing ever.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -277,10 +332,15 @@ fn what_is_wrong_is_said_in_one_line() {
     };
     let uri = "http://127.0.0.1:9/";
     bad(&["/nowhere/clip.mp4"], "/nowhere/clip.mp4: neither a URI nor a file");
+    bad(&["tests"], "tests: a folder");
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    bad(&[empty.path().to_str().unwrap()], "the file is empty");
     bad(&["nothing://host/"], "nothing://host/: GStreamer cannot read from it");
     bad(&[uri, uri], "--name");
     bad(&[uri, "--log", "/nowhere/log.jsonl"], "/nowhere/log.jsonl: the log cannot be written");
     bad(&[uri, "--interval=-1"], "interval -1");
+    let order = ["--low-threshold", "60", "--high-threshold", "40"];
+    bad(&[uri, order[0], order[1], order[2], order[3]], "high-threshold 40 is less than low-threshold 60");
     bad(&[uri, "--jitter", "2"], "jitter 2 is not within 0 to 1");
     bad(&[uri, "--stall", "0"], "stall 0");
     bad(&[uri, "--alarm-exec", "sh -c 'x"], "quotation without an end");
@@ -288,6 +348,8 @@ fn what_is_wrong_is_said_in_one_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     bad(&[uri, "--metrics", &address], &format!("cannot serve metrics at {address}"));
+    bad(&[uri, "--web", &address], &format!("cannot serve the page at {address}"));
+    bad(&[uri, "--web", "here"], "cannot serve the page at `here`: no HOST:PORT, nor a port");
     let out = Command::new(env!("CARGO_BIN_EXE_qmambaiqa")).arg("monitor").output().unwrap();
     assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("<URIS>"));
 }

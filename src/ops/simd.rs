@@ -144,7 +144,7 @@ pub(crate) fn exp2_negative(x: f32) -> f32 {
     let p = r.mul_add(1.326_472_7e-3, 9.671_513e-3);
     let p = p.mul_add(r, 5.550_733_6e-2);
     let p = p.mul_add(r, 0.240_222_42);
-    let p = p.mul_add(r, 0.693_147);
+    let p = p.mul_add(r, std::f32::consts::LN_2);
     let p = p.mul_add(r, 1.0);
     f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
 }

@@ -205,7 +205,7 @@ impl BaseTransformImpl for QMambaIqa {
                     );
                     gst::FlowError::Error
                 })?;
-                self.take(scored, &job)?
+                self.take(scored, &job, buffer)?
             }
         };
         if let Some(quality) = quality {

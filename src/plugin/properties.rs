@@ -117,6 +117,9 @@ static TABLE: LazyLock<Vec<Property>> = LazyLock::new(|| vec![
     property!(ParamSpecBoolean "post-messages", "Post an element message for each scored frame, and with statistics at \
         the end of each scene and of the stream",
         post_messages, mutable_playing()),
+    property!(ParamSpecBoolean "post-samples", "Put the scored frame into its message, as a GstSample: messages that nobody \
+        takes then hold frames in memory",
+        post_samples, mutable_playing()),
     property!(ParamSpecUInt64 "window", "How far the window's statistics reach back in nanoseconds",
         window, minimum(1), mutable_ready()),
     property!(ParamSpecUInt64 "half-life",

@@ -38,7 +38,7 @@ impl Times {
 /// One message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
-    /// A frame was scored (`type` = `frame`; `index` is its number).
+    /// A frame was scored (`type` = `frame`; `index` is its number; with `post-samples`, `sample` is the frame).
     Frame {
         /// When.
         times: Times,
@@ -160,6 +160,14 @@ impl Report {
     pub fn from_message(message: &gst::MessageRef) -> Option<Self> {
         match message.view() {
             gst::MessageView::Element(element) => Self::from_structure(element.structure()?),
+            _ => None,
+        }
+    }
+
+    /// The scored frame that a message holds; none without the property `post-samples`.
+    pub fn sample(message: &gst::MessageRef) -> Option<gst::Sample> {
+        match message.view() {
+            gst::MessageView::Element(element) => element.structure()?.get("sample").ok(),
             _ => None,
         }
     }

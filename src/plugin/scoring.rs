@@ -123,7 +123,7 @@ impl QMambaIqa {
     pub(super) fn work(&self, job: &Job, buffer: &gst::BufferRef) {
         match self.score(job, buffer) {
             // An alarm that shall stop the stream has posted its error.
-            Ok(scored) => drop(self.take(scored, job)),
+            Ok(scored) => drop(self.take(scored, job, buffer)),
             Err(e) => {
                 gst::element_imp_error!(self, gst::StreamError::Failed, ("frame {} cannot be scored: {e}", job.frame));
             }
@@ -132,17 +132,28 @@ impl QMambaIqa {
 
     /// Takes what was found in a frame into account and says what is to be said. Gives its quality, unless its stream is no
     /// more.
-    pub(super) fn take(&self, scored: Scored, job: &Job) -> Result<Option<FrameQuality>, gst::FlowError> {
+    pub(super) fn take(
+        &self,
+        scored: Scored,
+        job: &Job,
+        buffer: &gst::BufferRef,
+    ) -> Result<Option<FrameQuality>, gst::FlowError> {
         let outcome = self.state.lock().as_mut().and_then(|state| state.take(scored, job));
         let Some(Outcome { quality, scene, alarm, log_error }) = outcome else { return Ok(None) };
         if let Some(e) = log_error {
             gst::element_imp_warning!(self, gst::ResourceError::Write, ("the log ends here: {e}"));
         }
         if job.settings.post_messages {
-            scene.iter().for_each(|scene| self.post(scene));
-            self.post(&Report::Frame { times: job.times, quality: quality.clone() });
+            scene.iter().for_each(|scene| self.post(scene.to_structure()));
+            let mut structure = Report::Frame { times: job.times, quality: quality.clone() }.to_structure();
+            if job.settings.post_samples
+                && let Ok(caps) = job.info.to_caps()
+            {
+                structure.set("sample", gst::Sample::builder().buffer(&buffer.copy()).caps(&caps).build());
+            }
+            self.post(structure);
         }
-        alarm.iter().for_each(|alarm| self.post(alarm));
+        alarm.iter().for_each(|alarm| self.post(alarm.to_structure()));
         if let Some(Report::Alarm { low: true, reason, score, threshold, .. }) = alarm
             && job.settings.alarm_error
         {
@@ -192,8 +203,8 @@ impl QMambaIqa {
         self.post_message(message);
     }
 
-    fn post(&self, report: &Report) {
-        self.post_message(gst::message::Element::builder(report.to_structure()).src(&*self.obj()).build());
+    fn post(&self, structure: gst::Structure) {
+        self.post_message(gst::message::Element::builder(structure).src(&*self.obj()).build());
     }
 
     fn post_message(&self, message: gst::Message) {
@@ -207,7 +218,7 @@ impl QMambaIqa {
         let reports = self.state.lock().as_mut().map_or([None, None], |state| state.stream.end());
         self.complete_log();
         if self.settings.lock().post_messages {
-            reports.iter().flatten().for_each(|report| self.post(report));
+            reports.iter().flatten().for_each(|report| self.post(report.to_structure()));
         }
     }
 

@@ -42,6 +42,7 @@ pub(super) struct Settings {
     /// Nanoseconds that a picture must stand still to be frozen.
     pub freeze_time: u64,
     pub post_messages: bool,
+    pub post_samples: bool,
     /// Nanoseconds that the window's statistics reach back.
     pub window: u64,
     /// Nanoseconds in which a score's weight in the moving average halves.
@@ -81,6 +82,7 @@ impl Default for Settings {
             freeze_alarm: false,
             freeze_time: 2 * gst::ClockTime::SECOND.nseconds(),
             post_messages: true,
+            post_samples: false,
             window: 10 * gst::ClockTime::SECOND.nseconds(),
             half_life: 5 * gst::ClockTime::SECOND.nseconds(),
             log_location: String::new(),

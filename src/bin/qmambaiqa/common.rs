@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 use qmambaiqa::crops::{Bars, CropPlan, active};
 use qmambaiqa::frame::{Frame, Region};
 use qmambaiqa::{Options, Scorer};
@@ -146,10 +147,21 @@ pub fn is_closed(error: &anyhow::Error) -> bool {
     error.is::<Closed>()
 }
 
+/// Complaints that wait while a view has the terminal to itself.
+static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
 /// An error, on one line.
 pub fn complain(error: &anyhow::Error) {
     let text: Vec<String> = format!("{error:#}").lines().map(|l| l.trim().to_owned()).collect();
-    eprintln!("qmambaiqa: {}", text.join(" "));
+    match HELD.lock().as_mut() {
+        Some(held) => held.push(text.join(" ")),
+        None => eprintln!("qmambaiqa: {}", text.join(" ")),
+    }
+}
+
+/// Has complaints held back from now on, or printed; gives those that were held.
+pub fn hold_complaints(hold: bool) -> Vec<String> {
+    std::mem::replace(&mut *HELD.lock(), hold.then(Vec::new)).unwrap_or_default()
 }
 
 /// A bar on standard error where that is a terminal and there is more than one thing to do.

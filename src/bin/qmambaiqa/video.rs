@@ -4,6 +4,8 @@ use crate::common::Area;
 use anyhow::{Context, Result, anyhow, bail};
 use gstreamer as gst;
 use gstreamer::prelude::*;
+use gstreamer_video::{VideoFrameExt, VideoFrameRef};
+use image::RgbImage;
 use qmambaiqa::crops::CropPlan;
 use qmambaiqa::indicators::Indicators;
 use qmambaiqa::plugin::{FrameQuality, Report};
@@ -119,6 +121,17 @@ pub fn element(options: &Options, plan: &CropPlan, area: Area, interval: Duratio
         .property("interval", u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX))
         .build()?;
     Ok(iqa)
+}
+
+/// The picture of a frame of RGB.
+///
+/// # Errors
+/// It is not RGB.
+pub fn picture(frame: &VideoFrameRef<&gst::BufferRef>) -> Result<RgbImage> {
+    let (width, stride) = (frame.width() as usize * 3, *frame.plane_stride().first().context("no plane")? as usize);
+    let rows = frame.plane_data(0)?.chunks(stride).filter_map(|row| row.get(..width));
+    let bytes = rows.take(frame.height() as usize).flatten().copied().collect();
+    RgbImage::from_raw(frame.width(), frame.height(), bytes).ok_or_else(|| anyhow!("no picture"))
 }
 
 /// Has a pad's sound, subtitles or further pictures go somewhere, or decoding stops.

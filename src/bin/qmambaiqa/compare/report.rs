@@ -24,7 +24,7 @@ const WIDTH: u32 = 640;
 const JPEG_QUALITY: u8 = 92;
 /// Of a line over time.
 const MOST_POINTS: usize = 2000;
-const STYLE: &str = include_str!("report.css");
+const STYLE: &str = concat!(include_str!("../page.css"), include_str!("report.css"));
 
 /// How every report begins.
 const HEAD: &str = "<!DOCTYPE html>";

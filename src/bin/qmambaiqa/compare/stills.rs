@@ -2,10 +2,10 @@
 
 use super::rendition::{Decoder, check_video};
 use crate::source::{self, Kind};
+use crate::video;
 use anyhow::{Context, Result, anyhow, bail};
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use gstreamer_video::VideoFrameExt;
 use image::{RgbImage, imageops};
 use qmambaiqa::frame::Frame;
 use std::fs::File;
@@ -71,11 +71,7 @@ fn gstreamer(path: &Path, times: &[f64]) -> Result<Vec<RgbImage>> {
         let sample = sample.ok_or_else(|| anyhow!("no frame at {time:.2} s"))?;
         let (buffer, caps) = (sample.buffer().context("no buffer")?, sample.caps().context("no caps")?);
         let info = gstreamer_video::VideoInfo::from_caps(caps)?;
-        let frame = gstreamer_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)?;
-        let (width, stride) = (frame.width() as usize * 3, *frame.plane_stride().first().context("no plane")? as usize);
-        let rows = frame.plane_data(0)?.chunks(stride).filter_map(|row| row.get(..width));
-        let bytes = rows.take(frame.height() as usize).flatten().copied().collect();
-        RgbImage::from_raw(frame.width(), frame.height(), bytes).ok_or_else(|| anyhow!("no picture"))
+        video::picture(&gstreamer_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)?)
     };
     let play = || -> Result<Vec<RgbImage>> {
         pipeline.set_state(gst::State::Paused)?;

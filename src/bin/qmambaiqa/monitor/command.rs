@@ -13,22 +13,24 @@ const AT_ONCE: usize = 16;
 pub struct Command {
     program: String,
     arguments: Vec<String>,
+    /// Whether what it prints goes nowhere.
+    quiet: bool,
     /// Each running command has a clone.
     running: Arc<()>,
 }
 
 impl Command {
-    /// Splits a command into words as a shell does.
+    /// Splits a command into words as a shell does. What it prints goes to standard error, or nowhere.
     ///
     /// # Errors
     /// There is no word, or a quotation without an end.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub fn parse(text: &str, quiet: bool) -> Result<Self> {
         let mut words =
             shlex::split(text).with_context(|| format!("alarm-exec `{text}` has a quotation without an end"))?;
         if words.is_empty() {
             bail!("alarm-exec is empty");
         }
-        Ok(Self { program: words.remove(0), arguments: words, running: Arc::new(()) })
+        Ok(Self { program: words.remove(0), arguments: words, quiet, running: Arc::new(()) })
     }
 
     /// Waits for those that are running, until a deadline.
@@ -52,7 +54,11 @@ impl Command {
         }
         let mut command = process::Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null());
-        command.stdout(std::io::stderr()); // standard output is for results
+        if self.quiet {
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+        } else {
+            command.stdout(std::io::stderr()); // standard output is for results
+        }
         command.env("QMAMBAIQA_STREAM", &record.stream).env("QMAMBAIQA_STATE", state);
         command.env("QMAMBAIQA_REASON", reason).env("QMAMBAIQA_SCORE", score);
         let program = self.program.clone();

@@ -1,33 +1,43 @@
 //! `qmambaiqa monitor`
 
+mod board;
 mod command;
+mod history;
 mod log;
+mod picture;
 mod pipeline;
 mod record;
 mod source;
 mod stream;
+mod terminal;
 mod view;
+mod web;
 
 use crate::common::{Area, ScorerArgs, line};
 use anyhow::{Context, Result, bail};
+use board::Board;
 use clap::{Args as ClapArgs, ValueEnum};
 use command::Command;
 use gstreamer as gst;
 use log::Logs;
+use parking_lot::Mutex;
 use pipeline::Setup;
 use qmambaiqa::metrics::Exporter;
 use record::Record;
 use source::Source;
+use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use stream::Event;
+use terminal::Screen;
 use view::View;
 
-/// How often the state of streams is printed.
+/// How often the state of streams is printed, as lines and on a screen.
 const TICK: Duration = Duration::from_secs(1);
+const REFRESH: Duration = Duration::from_millis(250);
 
 /// How long streams and commands may take to end; what hangs then is left behind.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,7 +67,7 @@ pub struct Args {
     /// Scores below raise an alarm (0: off)
     #[arg(long, default_value_t = 0.0)]
     low_threshold: f64,
-    /// Scores from here on end an alarm (where it is less than the low threshold, that)
+    /// Scores from here on end an alarm (0: those from the low threshold on)
     #[arg(long, default_value_t = 0.0)]
     high_threshold: f64,
     /// Seconds that scores must be beyond a threshold before an alarm begins or ends
@@ -76,6 +86,9 @@ pub struct Args {
     /// Where to serve metrics for Prometheus: HOST:PORT, or a port for this machine alone
     #[arg(long)]
     metrics: Option<String>,
+    /// Where to serve a live page of all streams: HOST:PORT, or a port for this machine alone
+    #[arg(long)]
+    web: Option<String>,
     /// File to which JSON lines are added, or folder for a file of each stream
     #[arg(long)]
     log: Option<PathBuf>,
@@ -91,11 +104,14 @@ pub struct Args {
     /// Form of the output; JSON is one object a line
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// Print lines in a terminal too, where there is a view of all streams otherwise
+    #[arg(long)]
+    plain: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// A line for each stream every second, and one for each change
+    /// A view of all streams in a terminal; else a line for each stream every second, and one for each change
     Text,
     /// An object for each score, alarm and change of state, and a summary of each stream
     Json,
@@ -120,6 +136,10 @@ impl Args {
         within("jitter", self.jitter, 1.0)?;
         within("low-threshold", self.low_threshold, 100.0)?;
         within("high-threshold", self.high_threshold, 100.0)?;
+        let (low, high) = (self.low_threshold, self.high_threshold);
+        if high > 0.0 && high < low {
+            bail!("high-threshold {high} is less than low-threshold {low}: an alarm would end before it begins");
+        }
         let stall = seconds("stall", self.stall)?;
         if stall.is_zero() {
             bail!("stall 0: every stream would be lost at once");
@@ -130,13 +150,14 @@ impl Args {
             area: self.area,
             interval: seconds("interval", self.interval)?,
             jitter: self.jitter,
-            thresholds: [self.low_threshold, self.high_threshold],
+            thresholds: [low, high],
             alarm_hold: seconds("alarm-hold", self.alarm_hold)?,
             black_alarm: self.black_alarm,
             freeze_alarm: self.freeze_alarm,
             metrics: self.metrics.clone(),
             stall,
             retry_limit: self.retry_limit,
+            pictures: self.web.is_some(),
         })
     }
 }
@@ -147,7 +168,9 @@ pub fn run(args: &Args) -> Result<bool> {
         None => None,
     };
     let setup = Arc::new(args.setup()?);
-    let command = args.alarm_exec.as_deref().map(Command::parse).transpose()?;
+    let on_screen = args.format == Format::Text && !args.plain && stdout().is_terminal() && stdin().is_terminal();
+    let quiet = on_screen && stderr().is_terminal();
+    let command = args.alarm_exec.as_deref().map(|text| Command::parse(text, quiet)).transpose()?;
     gst::init().context("GStreamer does not start")?;
     qmambaiqa::plugin::register().context("the element cannot be registered")?;
     let sources = Source::all(&args.uris, &args.names)?;
@@ -159,25 +182,42 @@ pub fn run(args: &Args) -> Result<bool> {
     let stop = Arc::new(AtomicBool::new(false));
     let by_signal = stop.clone();
     ctrlc::set_handler(move || by_signal.store(true, Ordering::Relaxed)).context("signals cannot be handled")?;
+    let names = sources.iter().map(|source| source.name.clone());
+    let board = Arc::new(Mutex::new(Board::new(names, setup.interval, args.low_threshold)));
+    let _page = args.web.as_deref().map(|address| web::serve(address, board.clone())).transpose()?;
     let (sender, events) = mpsc::channel();
-    let mut monitor = Monitor { json: args.format == Format::Json, views: Vec::new(), logs, command };
+    let output = match args.format {
+        Format::Json => Output::Json,
+        Format::Text if on_screen => Output::Screen(Screen::open()?),
+        Format::Text => Output::Lines,
+    };
+    let mut monitor = Monitor { output, board, logs, command };
     for (number, source) in sources.into_iter().enumerate() {
-        monitor.views.push(View::new(source.name.clone()));
         let (setup, sender, stop) = (setup.clone(), sender.clone(), stop.clone());
         let watch = move || stream::watch(&source, &setup, &stop, &|event| drop(sender.send((number, event))));
         std::thread::Builder::new().name(format!("stream-{number}")).spawn(watch).context("no thread for a stream")?;
     }
     drop(sender);
     let result = monitor.watch(&events, end, &stop);
+    if let Output::Screen(_) = monitor.output {
+        monitor.output = Output::Lines; // for the summaries
+    }
     stop.store(true, Ordering::Relaxed);
     let result = result.and_then(|()| monitor.finish(&events));
-    result.map(|()| monitor.views.iter().any(|view| !view.is_given_up()))
+    result.map(|()| monitor.board.lock().views.iter().any(|view| !view.is_given_up()))
+}
+
+/// How standard output is used.
+enum Output {
+    Json,
+    Lines,
+    Screen(Screen),
 }
 
 /// What the events of all streams go to.
 struct Monitor {
-    json: bool,
-    views: Vec<View>,
+    output: Output,
+    board: Arc<Mutex<Board>>,
     logs: Option<Logs>,
     command: Option<Command>,
 }
@@ -190,7 +230,7 @@ impl Monitor {
         end: Option<Instant>,
         stop: &AtomicBool,
     ) -> Result<()> {
-        let mut tick = Instant::now() + TICK;
+        let mut tick = Instant::now();
         loop {
             // Short, for a signal to be seen soon.
             match events.recv_timeout(Duration::from_millis(50)) {
@@ -202,17 +242,27 @@ impl Monitor {
             if stop.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end) {
                 return Ok(());
             }
-            if now >= tick {
-                tick = now + TICK;
-                if !self.json {
-                    self.views.iter().try_for_each(|view| line(&view.status()))?;
+            match &mut self.output {
+                Output::Screen(screen) => {
+                    if screen.is_over()? {
+                        return Ok(());
+                    }
+                    if now >= tick {
+                        tick = now + REFRESH;
+                        screen.draw(&mut self.board.lock())?;
+                    }
                 }
+                Output::Lines if now >= tick => {
+                    tick = now + TICK;
+                    self.board.lock().views.iter().try_for_each(|view| line(&view.status()))?;
+                }
+                _ => {}
             }
         }
     }
 
     fn take(&mut self, number: usize, event: Event) -> Result<()> {
-        let Some(record) = self.views.get_mut(number).and_then(|view| view.take(&event)) else { return Ok(()) };
+        let Some(record) = self.board.lock().take(number, event) else { return Ok(()) };
         if let Some(command) = &self.command {
             command.run(&record);
         }
@@ -224,10 +274,10 @@ impl Monitor {
         if let Some(logs) = &mut self.logs {
             logs.write(number, &json);
         }
-        match record.text() {
-            _ if self.json => line(&json),
-            Some(text) => line(&text),
-            None => Ok(()),
+        match self.output {
+            Output::Json => line(&json),
+            Output::Lines => record.text().map_or(Ok(()), |text| line(&text)),
+            Output::Screen(_) => Ok(()), // the board has it
         }
     }
 
@@ -240,7 +290,7 @@ impl Monitor {
         if let Some(command) = &self.command {
             command.finish(deadline);
         }
-        let summaries: Vec<Record> = self.views.iter().map(View::summary).collect();
+        let summaries: Vec<Record> = self.board.lock().views.iter().map(View::summary).collect();
         summaries.iter().enumerate().try_for_each(|(number, summary)| self.write(number, summary))
     }
 }

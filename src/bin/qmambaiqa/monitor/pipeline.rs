@@ -1,5 +1,6 @@
 //! One try to play a stream.
 
+use super::picture;
 use super::source::Source;
 use super::stream::Event;
 use crate::common::Area;
@@ -12,10 +13,15 @@ use qmambaiqa::crops::CropPlan;
 use qmambaiqa::plugin::Report;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// How often a try looks whether it shall end, and whether frames come.
 const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+
+/// How long a pipeline may take to stop. Some sources of GStreamer never do once their server has gone: `hlsdemux2` of 1.22
+/// waits for its own thread, which waits for the server.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How streams are played and scored.
 pub struct Setup {
@@ -32,6 +38,8 @@ pub struct Setup {
     pub metrics: Option<String>,
     pub stall: Duration,
     pub retry_limit: u32,
+    /// Whether scored frames are shown.
+    pub pictures: bool,
 }
 
 /// A pipeline, stopped when dropped.
@@ -57,10 +65,24 @@ pub fn play(source: &Source, setup: &Setup, stop: &AtomicBool, emit: &dyn Fn(Eve
     let (played, cause) = playing.watch(setup.stall, stop, emit);
     let statistics = playing.element.property::<gst::Structure>("statistics");
     emit(Event::Dropped(statistics.get("dropped").unwrap_or(0)));
+    playing.stop();
     (played, cause.map(|cause| source.redact(&cause)))
 }
 
 impl Playing {
+    /// Stops it; one that does not stop in time is left behind.
+    fn stop(self) {
+        let (done, stopped) = mpsc::channel::<()>();
+        let stop = move || {
+            drop(self);
+            drop(done);
+        };
+        // Without a thread it has been dropped, and so stopped, here.
+        if std::thread::Builder::new().name("stop".into()).spawn(stop).is_ok() {
+            let _ = stopped.recv_timeout(PATIENCE);
+        }
+    }
+
     fn build(source: &Source, setup: &Setup) -> Result<Self> {
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let element = video::element(&setup.options, &setup.plan, setup.area, setup.interval)?;
@@ -74,6 +96,7 @@ impl Playing {
         element.set_property("freeze-alarm", setup.freeze_alarm);
         element.set_property("metrics-address", setup.metrics.as_deref());
         element.set_property("stream-name", &source.name);
+        element.set_property("post-samples", setup.pictures);
         let decode = gst::ElementFactory::make("uridecodebin3").property("uri", &source.uri).build()?;
         let convert = gst::ElementFactory::make("videoconvert").build()?;
         let sink = gst::ElementFactory::make("fakesink").property("sync", true).build()?;
@@ -145,7 +168,9 @@ impl Playing {
                         missing = structure.get::<String>("name").ok(); // such as "AV1 decoder"
                     }
                     if let Some(report) = Report::from_message(&message) {
-                        emit(Event::Report(report));
+                        // One that cannot be shown is scored all the same.
+                        let picture = Report::sample(&message).and_then(|sample| picture::of(&sample).ok());
+                        emit(Event::Report { report: Box::new(report), picture });
                     }
                 }
                 _ => (),

@@ -46,8 +46,7 @@ pub enum What {
 
 impl Record {
     pub fn new(stream: &str, what: What) -> Self {
-        let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
-        Self { stream: stream.to_owned(), unix_time, what }
+        Self { stream: stream.to_owned(), unix_time: unix_time(), what }
     }
 
     /// For people; none of a score.
@@ -73,6 +72,11 @@ impl Record {
         };
         Some(format!("{}  {what}", self.stream))
     }
+}
+
+/// Now, in seconds since 1970.
+pub fn unix_time() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
 pub fn tries(count: u32) -> String {

@@ -40,6 +40,13 @@ impl Source {
     fn parse(text: &str) -> Result<Self> {
         let Some((scheme, rest)) = text.split_once("://") else {
             let path = Path::new(text).canonicalize().with_context(|| format!("{text}: neither a URI nor a file"))?;
+            let file = path.metadata().with_context(|| text.to_owned())?;
+            if file.is_dir() {
+                bail!("{text}: a folder; name the files in it");
+            }
+            if file.is_file() && file.len() == 0 {
+                bail!("{text}: the file is empty");
+            }
             let uri = gst::glib::filename_to_uri(&path, None).with_context(|| text.to_owned())?;
             return Ok(Self { uri: uri.to_string(), name: text.to_owned(), secrets: Vec::new() });
         };

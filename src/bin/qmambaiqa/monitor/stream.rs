@@ -2,6 +2,7 @@
 
 use super::pipeline::{self, Setup};
 use super::source::Source;
+use image::RgbImage;
 use qmambaiqa::plugin::Report;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,8 +18,8 @@ const WELL: Duration = Duration::from_secs(10);
 pub enum Event {
     /// Frames come.
     Playing,
-    /// What the element posts.
-    Report(Report),
+    /// What the element posts; with the frame that it is about, in small, where pictures are wanted.
+    Report { report: Box<Report>, picture: Option<RgbImage> },
     /// Frames that were due and gave way to newer ones, in the try that ends.
     Dropped(u64),
     /// It failed, ended, stood still or never came.
