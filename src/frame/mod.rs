@@ -12,6 +12,7 @@
 mod colour;
 mod convert;
 mod format;
+mod planes420;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 
 pub use colour::{ChromaSite, Colour, Matrix, Position, Range};
 pub use format::PixelFormat;
+pub use planes420::Planes420;
 
 use crate::{Error, Result};
 use format::Layout;
