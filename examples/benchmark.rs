@@ -54,7 +54,8 @@ fn network(variant: &str, threads: usize) -> qmambaiqa::Result<()> {
     QMamba::new(Scope::new(&mut random), &config)?;
     let frozen = |(name, variable): (String, candle_core::Var)| (name, variable.as_detached_tensor());
     let tensors = random.variables.into_iter().map(frozen).collect();
-    let model = QMamba::new(Scope::new(&mut Loaded { tensors, precision: Precision::Standard }), &config)?;
+    let model =
+        QMamba::new(Scope::new(&mut Loaded { tensors, precision: Precision::Standard, ..Loaded::default() }), &config)?;
     let crop = Tensor::rand(-2f32, 2f32, (1, CROP, CROP, 3), &Device::Cpu)?;
     let run = |batch: usize, threads: usize| -> qmambaiqa::Result<Duration> {
         let pool = rayon::ThreadPoolBuilder::new()

@@ -89,7 +89,8 @@ fn scan() {
         let tables: Vec<u8> = orders.tables().iter().flatten().flat_map(|entry| entry.to_le_bytes()).collect();
         let (tokens, length) = (height * width, orders.tables()[0].len());
         for (channels, rank) in [(1, 1), (33, 2), (64, 5)] {
-            for (of, rounding) in TYPES {
+            // Index arithmetic does not depend on the type: all of them on two maps.
+            for (of, rounding) in TYPES.into_iter().take(if i % 4 == 3 { 3 } else { 1 }) {
                 let batch = 1 + i % 2;
                 let x = noise(&[batch, tokens, channels], of, 1);
                 let projections = noise(&[batch, tokens, 4 * (rank + 2)], of, 2);
@@ -120,7 +121,7 @@ fn scan() {
 #[test]
 fn scan_backward() {
     let Some(mut emulator) = Emulator::new("scan_backward") else { return };
-    for (height, width, window) in MAPS {
+    for (height, width, window) in [MAPS[0], MAPS[3], MAPS[4], MAPS[7]] {
         let orders = Arc::new(ScanOrders::new(height, width, NonZeroUsize::new(window)));
         let tables: Vec<u8> = orders.tables().iter().flatten().flat_map(|entry| entry.to_le_bytes()).collect();
         let (tokens, length) = (height * width, orders.tables()[0].len());
