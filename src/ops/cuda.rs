@@ -2,7 +2,7 @@
 
 use super::kernels::{Argument, Program, Type};
 use super::selective_scan::ScanOrders;
-use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, CUdeviceptr};
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaModule, CudaStream, DevicePtr, SyncOnDrop};
 use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg};
