@@ -66,7 +66,8 @@ fn network(variant: &str, threads: usize, precision: Precision) -> qmambaiqa::Re
     QMamba::new(Scope::new(&mut random), &config)?;
     let frozen = |(name, variable): (String, candle_core::Var)| (name, variable.as_detached_tensor());
     let tensors = random.variables.into_iter().map(frozen).collect();
-    let model = QMamba::new(Scope::new(&mut Loaded { tensors, precision }), &config)?;
+    let mut loaded = Loaded { tensors, precision, ..Loaded::default() };
+    let model = QMamba::new(Scope::new(&mut loaded), &config)?;
     let crop = Tensor::rand(-2f32, 2f32, (1, CROP, CROP, 3), &Device::Cpu)?;
     let run = |batch: usize, threads: usize| -> qmambaiqa::Result<Duration> {
         let pool = rayon::ThreadPoolBuilder::new()

@@ -1,6 +1,7 @@
 //! No-reference video quality with QMamba.
 
 pub mod crops;
+pub mod device;
 pub mod embedded;
 mod error;
 pub mod frame;

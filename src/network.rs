@@ -5,6 +5,7 @@ use crate::embedded;
 use crate::model::load::{self, Description};
 use crate::model::parameters::Precision;
 use crate::model::{Adapter, QMamba};
+use candle_core::Device;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,6 +16,8 @@ use std::time::SystemTime;
 #[derive(Debug)]
 pub(crate) struct Network {
     pub model: QMamba,
+    /// Where it runs.
+    pub device: Device,
     /// The adapter that the file has too.
     pub prompt: Option<Arc<Adapter>>,
     pub description: Description,
@@ -27,6 +30,8 @@ pub(crate) struct Network {
 struct Key {
     model: String,
     precision: &'static str,
+    /// As it prints, since devices have no order.
+    device: String,
     /// Length and time of change.
     file: Option<(u64, Option<SystemTime>)>,
 }
@@ -38,20 +43,24 @@ impl Network {
     ///
     /// # Errors
     /// Unusable weights.
-    pub(crate) fn open(model: &str, precision: Precision) -> Result<Arc<Self>> {
+    pub(crate) fn open(model: &str, precision: Precision, device: &Device) -> Result<Arc<Self>> {
+        // The integers of the standard precision are for CPUs.
+        let precision = if device.is_cpu() { precision } else { Precision::Exact };
         let path = Path::new(model);
         let about = if embedded::has(model) { None } else { path.metadata().ok() };
         let file = about.map(|about| (about.len(), about.modified().ok()));
-        let key = Key { model: model.to_owned(), precision: precision.nick(), file };
+        let on = format!("{:?}", device.location());
+        let key = Key { model: model.to_owned(), precision: precision.nick(), device: on, file };
         // Held while loading: scorers that start at once load it once.
         let mut loaded = LOADED.lock();
         loaded.retain(|_, network| network.strong_count() > 0);
         if let Some(network) = loaded.get(&key).and_then(Weak::upgrade) {
             return Ok(network);
         }
-        let (model, prompt, description) = load::network(embedded::read_model(model)?, path, precision)?;
+        let (model, prompt, description) = load::network_on(embedded::read_model(model)?, path, precision, device)?;
         let prompt = prompt.map(Arc::new);
-        let network = Arc::new(Self { model, prompt, description, embedded_prompts: Mutex::default() });
+        let network =
+            Arc::new(Self { model, device: device.clone(), prompt, description, embedded_prompts: Mutex::default() });
         loaded.insert(key, Arc::downgrade(&network));
         Ok(network)
     }
@@ -63,7 +72,7 @@ impl Network {
     pub(crate) fn adapter(&self, style_prompt: &str, force: bool) -> Result<Arc<Adapter>> {
         let read = || -> Result<Arc<Adapter>> {
             let file = embedded::read_style_prompt(style_prompt)?;
-            Ok(Arc::new(load::adapter(file, Path::new(style_prompt), &self.description, force)?))
+            Ok(Arc::new(load::adapter(file, Path::new(style_prompt), &self.description, &self.device, force)?))
         };
         // A file may change between two uses, and whether one is forced is asked anew.
         if force || !embedded::has(style_prompt) {
@@ -84,7 +93,7 @@ mod tests {
 
     #[test]
     fn scorers_share_a_network_for_as_long_as_one_has_it() {
-        let open = |precision| Network::open(DEFAULT_MODEL, precision).unwrap();
+        let open = |precision| Network::open(DEFAULT_MODEL, precision, &Device::Cpu).unwrap();
         let (a, b) = (open(Precision::Standard), open(Precision::Standard));
         assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &open(Precision::Exact)));
         assert!(Arc::ptr_eq(&a.adapter("compression", false).unwrap(), &b.adapter("compression", false).unwrap()));
@@ -93,7 +102,7 @@ mod tests {
         let path = dir.path().join("a.safetensors");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/qmamba-nano.safetensors");
         std::fs::copy(source, &path).unwrap();
-        let file = |path: &Path| Network::open(path.to_str().unwrap(), Precision::Standard).unwrap();
+        let file = |path: &Path| Network::open(path.to_str().unwrap(), Precision::Standard, &Device::Cpu).unwrap();
         let first = file(&path);
         assert!(!Arc::ptr_eq(&first, &a) && Arc::ptr_eq(&first, &file(&path)));
         let changed = std::fs::File::options().append(true).open(&path).unwrap();

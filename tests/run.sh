@@ -10,5 +10,8 @@ cargo fmt --check
 cargo clippy --quiet --all-targets -- -D warnings
 cargo clippy --quiet --no-default-features -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
+tests/kernels.sh
 cargo test --no-fail-fast
-echo "all checks and tests passed in $((SECONDS - begin)) s; tests that need a GPU: 0 run (none exist yet)"
+gpu=$(cargo test --quiet --test gpu -- --nocapture 2>&1 | grep '^skipped' || true)
+echo "all checks and tests passed in $((SECONDS - begin)) s; $(grep -c . <<<"$gpu" || true) tests that need a GPU were skipped"
+[ -z "$gpu" ] || echo "$gpu"

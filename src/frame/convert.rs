@@ -60,6 +60,14 @@ fn levels(frame: &Frame) -> (f32, f32, f64) {
     (black as f32, span as f32, chroma_span)
 }
 
+/// Weights of the chroma columns (previous, this) for even pixels, of (this, next) for odd ones.
+pub(super) fn column_weights(frame: &Frame) -> [f32; 4] {
+    match frame.colour.siting.horizontal {
+        Position::Cosited => [0.0, 1.0, 0.5, 0.5],
+        Position::Centred => [0.25, 0.75, 0.75, 0.25],
+    }
+}
+
 /// One component of one row, at full resolution.
 struct Row {
     component: usize,
@@ -73,7 +81,7 @@ struct Row {
     start: usize,
     width: usize,
     subsampled: bool,
-    /// Weights of (previous, this) for even pixels, of (this, next) for odd ones.
+    /// See [`column_weights`].
     weights: [f32; 4],
     columns: usize,
 }
@@ -82,10 +90,6 @@ impl Row {
     fn new(frame: &Frame, component: usize, part: Region) -> Self {
         let subsampled = component > 0 && frame.layout.subsampling.0 == 1;
         let (columns, _) = frame.layout.samples(component, frame.coded.0, frame.coded.1);
-        let weights = match frame.colour.siting.horizontal {
-            Position::Cosited => [0.0, 1.0, 0.5, 0.5],
-            Position::Centred => [0.25, 0.75, 0.75, 0.25],
-        };
         let (x, width) = (part.x, part.width);
         let (first, count, pairs) = if subsampled {
             let pairs = (x + width - 1) / 2 - x / 2 + 1;
@@ -102,7 +106,7 @@ impl Row {
             start: if subsampled { x % 2 } else { 0 },
             width,
             subsampled,
-            weights,
+            weights: column_weights(frame),
             columns,
         }
     }
@@ -232,7 +236,7 @@ fn unpack_16<const STEP: usize>(bytes: &[u8], shift: u32, out: &mut [f32]) {
 }
 
 /// What makes RGB of three components at full resolution.
-enum Finish {
+pub(super) enum Finish {
     /// `(value - black) / span` of the components in this order.
     Direct { black: f32, span: f32, order: [usize; 3] },
     /// `y = (Y - black) / span`, `R = y + rv V`, `G = y + gu U + gv V`, `B = y + bu U`, with U and V less `neutral`.
@@ -240,7 +244,7 @@ enum Finish {
 }
 
 impl Finish {
-    fn of(frame: &Frame) -> Self {
+    pub(super) fn of(frame: &Frame) -> Self {
         let (black, span, chroma_span) = levels(frame);
         let neutral = (128u32 << (frame.layout.sample.depth - 8)) as f32;
         let weights = frame.colour.matrix.weights();

@@ -12,6 +12,7 @@
 mod colour;
 mod convert;
 mod format;
+mod planes420;
 #[cfg(test)]
 mod reference;
 mod region;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use colour::{ChromaSite, Colour, Matrix, Position, Range};
 pub use format::PixelFormat;
+pub use planes420::Planes420;
 pub use region::Region;
 
 use crate::{Error, Result};

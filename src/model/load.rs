@@ -118,6 +118,19 @@ pub fn fingerprint<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor
 /// # Errors
 /// Names the tensor that is missing, unknown or mis-shaped; says what to do about a classification head.
 pub fn network(file: WeightsFile, path: &Path, precision: Precision) -> Result<(QMamba, Option<Adapter>, Description)> {
+    network_on(file, path, precision, &Device::Cpu)
+}
+
+/// As [`network`], on a device.
+///
+/// # Errors
+/// As [`network`], and memory that the device lacks.
+pub fn network_on(
+    file: WeightsFile,
+    path: &Path,
+    precision: Precision,
+    device: &Device,
+) -> Result<(QMamba, Option<Adapter>, Description)> {
     let wrong = |message: String| Error::Weights { path: path.to_owned(), message };
     let metadata = file.metadata.clone();
     let mut tensors = tensors(file, path)?;
@@ -137,7 +150,7 @@ pub fn network(file: WeightsFile, path: &Path, precision: Precision) -> Result<(
     // A head in such a file is the network's.
     let adapter_config =
         AdapterConfig { head: false, ..adapter_config(&description.metadata, &tensors).map_err(wrong)? };
-    let mut source = Loaded { tensors, precision };
+    let mut source = Loaded { tensors, precision, device: device.clone() };
     let of_file = |e: candle_core::Error| wrong(crate::error::plain(&e));
     let model = QMamba::new(Scope::new(&mut source), &description.config).map_err(of_file)?;
     let adapter = if has_adapter {
@@ -155,12 +168,18 @@ pub fn network(file: WeightsFile, path: &Path, precision: Precision) -> Result<(
     }
 }
 
-/// Builds an adapter for the network that `description` describes, from a file of its own.
+/// Builds an adapter for the network that `description` describes, from a file of its own, on the network's device.
 ///
 /// # Errors
 /// The adapter says that it belongs to another network, unless `force`; names the tensor that is missing, unknown or
 /// mis-shaped.
-pub fn adapter(file: WeightsFile, path: &Path, description: &Description, force: bool) -> Result<Adapter> {
+pub fn adapter(
+    file: WeightsFile,
+    path: &Path,
+    description: &Description,
+    device: &Device,
+    force: bool,
+) -> Result<Adapter> {
     let wrong = |message: String| Error::Weights { path: path.to_owned(), message };
     let metadata = file.metadata.clone();
     let backbone = metadata.get(BACKBONE).filter(|b| **b != description.fingerprint && !force);
@@ -171,7 +190,7 @@ pub fn adapter(file: WeightsFile, path: &Path, description: &Description, force:
             description.fingerprint
         )));
     }
-    let mut source = Loaded { tensors: tensors(file, path)?, ..Loaded::default() };
+    let mut source = Loaded { tensors: tensors(file, path)?, precision: Precision::default(), device: device.clone() };
     let config = adapter_config(&metadata, &source.tensors).map_err(wrong)?;
     if !metadata.contains_key(ADAPTER) {
         // A file with network and adapter serves as an adapter too.

@@ -117,12 +117,20 @@ impl<'a> Scope<'a> {
 }
 
 /// Tensors that have been loaded; what is left when the network has been built is unknown to it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Loaded {
     /// The tensors by checkpoint name.
     pub tensors: BTreeMap<String, Tensor>,
     /// What the network shall compute with.
     pub precision: Precision,
+    /// Where the network shall run.
+    pub device: Device,
+}
+
+impl Default for Loaded {
+    fn default() -> Self {
+        Self { tensors: BTreeMap::new(), precision: Precision::default(), device: Device::Cpu }
+    }
 }
 
 impl Source for Loaded {
@@ -131,7 +139,7 @@ impl Source for Loaded {
         if tensor.dims() != shape {
             bail!("tensor `{name}` has shape {:?}, expected {shape:?}", tensor.dims());
         }
-        Ok(tensor)
+        tensor.to_device(&self.device)
     }
 
     fn precision(&self) -> Precision {

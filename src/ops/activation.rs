@@ -1,9 +1,11 @@
 //! GELU (exact, by erf) and SiLU, element by element over any shape.
 
+use super::kernels::layers::Activation;
 use super::simd::{dispatch, erf, exp, sigmoid};
 use super::timing::{Part, Timer};
-use super::{CHUNK, Values, cpu_tensor, operand};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use super::{CHUNK, Values, cpu_tensor, gpu, kernels, operand};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 /// `x Phi(x)`, with `Phi` the normal distribution function: `torch.nn.GELU()`. Any shape, `f32`.
@@ -14,12 +16,6 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// `x sigmoid(x)`. Any shape, `f32`.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
     x.apply_op1(Activation::Silu)
-}
-
-#[derive(Clone, Copy)]
-enum Activation {
-    Gelu,
-    Silu,
 }
 
 #[inline(always)]
@@ -82,10 +78,7 @@ fn map_gradient(x: &[f32], g: &[f32], slope: impl Fn(f32) -> f32 + Sync) -> Vec<
 
 impl CustomOp1 for Activation {
     fn name(&self) -> &'static str {
-        match self {
-            Self::Gelu => "gelu",
-            Self::Silu => "silu",
-        }
+        self.nick()
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -96,6 +89,12 @@ impl CustomOp1 for Activation {
             Self::Silu => map(x, silu_value),
         };
         Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let count = layout.shape().elem_count();
+        let program = kernels::layers::activation(*self, storage.dtype().try_into()?, count)?;
+        Ok((gpu::run(&program, &[(storage, layout)])?, layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

@@ -3,8 +3,9 @@
 use super::activation::{silu_slope, silu_value};
 use super::simd::dispatch;
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, operand};
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use super::{Values, cpu_tensor, gpu, kernels, operand};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Channel by channel: `x` `(B, H, W, C)`, `weight` `(C, 1, 3, 3)`, zero padding 1, stride 1, result as `x`.
@@ -182,6 +183,13 @@ impl CustomOp2 for DepthwiseConv {
         let map = Map::new(lx.dims(), lw.dims())?;
         let (x, w) = (operand("depthwise_conv3x3", sx, lx)?, operand("depthwise_conv3x3", sw, lw)?);
         Ok((CpuStorage::F32(forward(x, w, map, self.silu)), lx.shape().clone()))
+    }
+
+    fn cuda_fwd(&self, sx: &CudaStorage, lx: &Layout, sw: &CudaStorage, lw: &Layout) -> Result<(CudaStorage, Shape)> {
+        let Map { height, width, channels } = Map::new(lx.dims(), lw.dims())?;
+        let maps = kernels::layers::Maps { batch: lx.dims()[0], height, width, channels };
+        let program = kernels::layers::depthwise_conv(sx.dtype().try_into()?, maps, self.silu)?;
+        Ok((gpu::run(&program, &[(sx, lx), (sw, lw)])?, lx.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {

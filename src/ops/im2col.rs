@@ -1,8 +1,9 @@
 //! 3x3 convolution, padding 1, as patches times a matrix.
 
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, linear, operand};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use super::{Values, cpu_tensor, gpu, kernels, linear, operand};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// A checkpoint's kernel `(O, C, 3, 3)` as the matrix `(O, 9 C)` that [`conv3x3`] multiplies by.
@@ -107,6 +108,16 @@ impl CustomOp1 for Im2Col {
             });
         });
         Ok((CpuStorage::F32(patches), (batch, g.out_height, g.out_width, 9 * g.channels).into()))
+    }
+
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let Geometry { height, width, channels, out_height, out_width, stride } =
+            Geometry::new(layout.dims(), self.stride)?;
+        let batch = layout.dims()[0];
+        let maps = kernels::layers::Maps { batch, height, width, channels };
+        let program = kernels::layers::im2col(storage.dtype().try_into()?, maps, stride)?;
+        let patches = gpu::run(&program, &[(storage, layout)])?;
+        Ok((patches, (batch, out_height, out_width, 9 * channels).into()))
     }
 
     fn bwd(&self, x: &Tensor, _patches: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

@@ -12,6 +12,12 @@ const ROWS: usize = 512;
 
 /// `x W^T + b`: `x` `(..., I)`, `weight` `(O, I)`, `bias` `(O,)`, result `(..., O)`.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if x.device().is_cuda() {
+        let (_, outputs, shape) = geometry(x.layout(), weight.layout(), bias.map(Tensor::layout))?;
+        let rows = shape.elem_count() / outputs;
+        let y = x.reshape((rows, ()))?.matmul(&weight.t()?)?;
+        return bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))?.reshape(shape);
+    }
     match bias {
         Some(bias) => x.apply_op3(weight, bias, Linear),
         None => x.apply_op2(weight, Linear),

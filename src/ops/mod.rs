@@ -12,13 +12,19 @@
 //! | `N` | state size of the scan, 1 in QMamba |
 //! | `R` | rank of the step size's projection |
 //!
+//! On a GPU each is a [program of kernels](kernels), which are `f32` inside whatever the activations are.
+//!
 //! Each operation splits its work by sizes that depend on the shapes alone, and adds partial sums in a fixed order, so that
 //! results do not depend on the number of threads.
 
 mod activation;
 mod add;
 mod depthwise_conv;
+#[cfg_attr(not(feature = "cuda"), path = "no_cuda.rs")]
+#[cfg_attr(feature = "cuda", path = "cuda.rs")]
+pub(crate) mod gpu;
 mod im2col;
+pub mod kernels;
 pub(crate) mod linear;
 mod modulate;
 mod norm;

@@ -2,8 +2,9 @@
 
 use super::simd::dispatch;
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, operand};
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use super::{Values, cpu_tensor, gpu, kernels, operand};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// `x (1 + gamma) + beta`: `x` `(B, L, C)`; `gamma` and `beta` `(B, M, C)`, with `M` = 1 for all tokens alike, or `L`.
@@ -62,6 +63,21 @@ impl CustomOp3 for Modulate {
             );
         });
         Ok((CpuStorage::F32(y), lx.shape().clone()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        sx: &CudaStorage,
+        lx: &Layout,
+        sg: &CudaStorage,
+        lg: &Layout,
+        sb: &CudaStorage,
+        lb: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (l, m, c) = sizes(lx.dims(), lg.dims(), lb.dims())?;
+        let batch = lx.shape().elem_count() / (l * c);
+        let program = kernels::layers::modulate(sx.dtype().try_into()?, batch, l, m, c)?;
+        Ok((gpu::run(&program, &[(sx, lx), (sg, lg), (sb, lb)])?, lx.shape().clone()))
     }
 
     fn bwd(

@@ -2,8 +2,9 @@
 
 use super::simd::{dispatch, sum_by};
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, operand};
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use super::{Values, cpu_tensor, gpu, kernels, operand};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Added to the variance, as in the public VMamba checkpoints.
@@ -89,6 +90,14 @@ fn backward(x: &[f32], weight: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f3
     (gx, gw, gb)
 }
 
+/// How many channels there are, once the shapes have been checked.
+fn channels(x: &Layout, weight: &Layout, bias: &Layout) -> Result<usize> {
+    match x.dims() {
+        &[.., c] if c > 0 && weight.dims() == [c] && bias.dims() == [c] => Ok(c),
+        _ => bail!("layer_norm: x {:?} with weight {:?} and bias {:?}", x.shape(), weight.shape(), bias.shape()),
+    }
+}
+
 impl CustomOp3 for LayerNorm {
     fn name(&self) -> &'static str {
         "layer_norm"
@@ -106,11 +115,22 @@ impl CustomOp3 for LayerNorm {
         let _timer = Timer::of(Part::Norm);
         let (x, w, b) =
             (operand("layer_norm", sx, lx)?, operand("layer_norm", sw, lw)?, operand("layer_norm", sb, lb)?);
-        let c = lx.dims().last().copied().unwrap_or(0);
-        if c == 0 || w.len() != c || b.len() != c {
-            bail!("layer_norm: x {:?} with weight {:?} and bias {:?}", lx.shape(), lw.shape(), lb.shape());
-        }
+        channels(lx, lw, lb)?;
         Ok((CpuStorage::F32(forward(x, w, b)), lx.shape().clone()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        sx: &CudaStorage,
+        lx: &Layout,
+        sw: &CudaStorage,
+        lw: &Layout,
+        sb: &CudaStorage,
+        lb: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let c = channels(lx, lw, lb)?;
+        let program = kernels::layers::layer_norm(sx.dtype().try_into()?, lx.shape().elem_count() / c, c)?;
+        Ok((gpu::run(&program, &[(sx, lx), (sw, lw), (sb, lb)])?, lx.shape().clone()))
     }
 
     fn bwd(

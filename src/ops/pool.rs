@@ -2,8 +2,9 @@
 
 use super::simd::dispatch;
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, operand};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use super::{Values, cpu_tensor, gpu, kernels, operand};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// The mean over the axis before the last: `(..., L, C)` to `(..., C)`.
@@ -49,6 +50,15 @@ impl CustomOp1 for MeanTokens {
         let mut shape = layout.dims().to_vec();
         shape.remove(shape.len() - 2);
         Ok((CpuStorage::F32(mean), shape.into()))
+    }
+
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (l, c) = tokens_and_channels(layout.dims())?;
+        let mut shape = layout.dims().to_vec();
+        shape.remove(shape.len() - 2);
+        let rows = layout.shape().elem_count() / (l * c);
+        let program = kernels::layers::mean_tokens(storage.dtype().try_into()?, rows, l, c)?;
+        Ok((gpu::run(&program, &[(storage, layout)])?, shape.into()))
     }
 
     fn bwd(&self, x: &Tensor, _mean: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -103,6 +113,13 @@ impl CustomOp2 for GatedMerge {
             },
         );
         Ok((CpuStorage::F32(out), (batch, l, d).into()))
+    }
+
+    fn cuda_fwd(&self, sy: &CudaStorage, ly: &Layout, sg: &CudaStorage, lg: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (k, l, d) = merge_sizes(ly.dims(), lg.dims())?;
+        let batch = ly.dims()[0];
+        let program = kernels::layers::gated_merge(sy.dtype().try_into()?, batch, k, l, d)?;
+        Ok((gpu::run(&program, &[(sy, ly), (sg, lg)])?, (batch, l, d).into()))
     }
 
     fn bwd(&self, y: &Tensor, gate: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {

@@ -21,9 +21,11 @@ pub mod reference;
 
 pub use orders::ScanOrders;
 
+use super::kernels::{self, Type};
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, operand};
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use super::{Values, cpu_tensor, gpu, operand};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
 use std::sync::Arc;
 
 /// Scans `x` in every order.
@@ -93,6 +95,12 @@ impl Sizes {
         self.rank + 2 * self.state
     }
 
+    /// The shape of the output.
+    fn output(&self) -> Shape {
+        let Self { batch, tokens, channels, directions, merge, .. } = *self;
+        if merge { Shape::from((batch, tokens, channels)) } else { Shape::from((batch, directions, tokens, channels)) }
+    }
+
     /// Parameters of one channel in one direction: `W`, `bias`, `A_log`, `skip`.
     pub fn parameters(&self) -> usize {
         self.rank + 2 + self.state
@@ -149,13 +157,27 @@ impl CustomOp3 for SelectiveScan {
         } else {
             reference::forward(x, p, w, &self.orders, sizes)
         };
-        let Sizes { batch, tokens, channels, directions, .. } = sizes;
-        let shape = if self.merge {
-            Shape::from((batch, tokens, channels))
-        } else {
-            Shape::from((batch, directions, tokens, channels))
-        };
-        Ok((CpuStorage::F32(y), shape))
+        Ok((CpuStorage::F32(y), sizes.output()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        sx: &CudaStorage,
+        lx: &Layout,
+        sp: &CudaStorage,
+        lp: &Layout,
+        sw: &CudaStorage,
+        lw: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let sizes = self.sizes(lx.dims(), lp.dims(), lw.dims())?;
+        let of = Type::try_from(sx.dtype())?;
+        let length = self.orders.tables()[0].len();
+        let program = kernels::scan::forward(sizes, of, length, gpu::multiprocessors(sx)?)?;
+        let orders = gpu::orders(&self.orders, sx)?;
+        let (orders, lo) = orders.storage_and_layout();
+        let Storage::Cuda(so) = &*orders else { bail!("selective_scan: orders are on another device") };
+        let y = gpu::run(&program, &[(sx, lx), (sp, lp), (sw, lw), (so, lo)])?;
+        Ok((y, sizes.output()))
     }
 
     fn bwd(

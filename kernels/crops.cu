@@ -1,0 +1,76 @@
+// Crops of a 4:2:0 frame, planar or semi-planar, 8 to 16 bits, to the network's batch (N, size, size, RGB): chroma
+// interpolated, matrix applied, normalised. The same arithmetic in the same order as src/frame/convert.rs and
+// src/crops/mod.rs, without fused multiply-adds, so that float32 crops have the CPU's bits.
+//
+// Owns: one thread, one pixel of one crop. Coalesced: lanes are neighbouring pixels of a row, in the planes and in the batch
+// (three values a lane, in one run). float32: all. Bytes: the crops' part of the planes once (chroma rows from L2 again),
+// the batch once: 1.5 read and 3 sizeof(T) written a pixel, so a frame crosses the bus as YUV.
+#include "common.cuh"
+
+// One component's samples: sample i of row r is at data[offset + r * stride + i * step].
+struct Component {
+    const uint8_t* data;
+    int offset, stride, step;
+};
+
+DEVICE float sample(Component c, int bytes, int shift, int row, int column) {
+    const uint8_t* p = c.data + (size_t)row * c.stride + c.offset + (size_t)column * c.step;
+    return bytes == 1 ? (float)p[0] : (float)((p[0] | p[1] << 8) >> shift);
+}
+
+// Chroma at picture row y, column i of its plane, between two rows (`chroma_rows` of convert.rs).
+DEVICE float chroma_column(Component c, int bytes, int shift, int above, int below, float weight, int i, int columns) {
+    i = min(max(i, 0), columns - 1);
+    const float a = sample(c, bytes, shift, above, i);
+    if (weight == 0.0f) return a;
+    return __fadd_rn(a, __fmul_rn(__fsub_rn(sample(c, bytes, shift, below, i), a), weight));
+}
+
+// `colour`: black, span, neutral, rv, gu, gv, bu of convert.rs; mean and standard deviation of R, G, B; the weights of
+// (previous, this) chroma column for even pixels, of (this, next) for odd ones. `positions` (N, 2): left and top in the planes.
+template <typename T>
+DEVICE void crops(const uint8_t* y_plane, const uint8_t* u_plane, const uint8_t* v_plane, const int* positions,
+                  const float* colour, T* batch, int size, int y_stride, int c_stride, int c_step, int u_offset,
+                  int v_offset, int bytes, int shift, int chroma_columns, int chroma_rows, int centred, int interlaced) {
+    const int left = blockIdx.x * LANES + threadIdx.x, top = blockIdx.y * WARPS + threadIdx.y;
+    if (left >= size || top >= size) return;
+    const int x = positions[2 * blockIdx.z] + left, y = positions[2 * blockIdx.z + 1] + top;
+    const bool fields = interlaced && chroma_rows > 1;
+    const int step = fields ? 2 : 1, field = fields ? y % 2 : 0;
+    const int lower = !centred ? 0 : !fields ? 2 : field == 0 ? 1 : 3;
+    const int position = 4 * (y / step) + 8 - lower, last = (chroma_rows - 1 - field) / step;
+    const auto row = [&](int shifted) { return min(max(shifted - 1, 0), last) * step + field; };
+    const int above = row(position / 8), below = row(position / 8 + 1);
+    const float weight = (float)(position % 8) / 8.0f;
+
+    const float* weights = colour + 13 + (x % 2 == 0 ? 0 : 2);
+    const int column = x / 2 - (x % 2 == 0 ? 1 : 0);
+    const auto chroma = [&](Component c) {
+        const float first = chroma_column(c, bytes, shift, above, below, weight, column, chroma_columns);
+        const float second = chroma_column(c, bytes, shift, above, below, weight, column + 1, chroma_columns);
+        return __fadd_rn(__fmul_rn(first, weights[0]), __fmul_rn(second, weights[1]));
+    };
+    const float luma = sample({y_plane, 0, y_stride, bytes}, bytes, shift, y, x);
+    const float l = __fdiv_rn(__fsub_rn(luma, colour[0]), colour[1]);
+    const float u = __fsub_rn(chroma({u_plane, u_offset, c_stride, c_step}), colour[2]);
+    const float v = __fsub_rn(chroma({v_plane, v_offset, c_stride, c_step}), colour[2]);
+    const float rgb[3] = {__fadd_rn(l, __fmul_rn(colour[3], v)),
+                          __fadd_rn(__fadd_rn(l, __fmul_rn(colour[4], u)), __fmul_rn(colour[5], v)),
+                          __fadd_rn(l, __fmul_rn(colour[6], u))};
+    T* out = batch + (((size_t)blockIdx.z * size + top) * size + left) * 3;
+#pragma unroll
+    for (int c = 0; c < 3; c++) {
+        const float value = fminf(fmaxf(rgb[c], 0.0f), 1.0f);
+        store(out + c, __fdiv_rn(__fsub_rn(value, colour[7 + c]), colour[10 + c]));
+    }
+}
+
+#define CROPS(name, T)                                                                                                 \
+    KERNEL crops_##name(const uint8_t* y_plane, const uint8_t* u_plane, const uint8_t* v_plane, const int* positions,  \
+                        const float* colour, T* batch, int size, int y_stride, int c_stride, int c_step,               \
+                        int u_offset, int v_offset, int bytes, int shift, int chroma_columns, int chroma_rows,         \
+                        int centred, int interlaced) {                                                                 \
+        crops(y_plane, u_plane, v_plane, positions, colour, batch, size, y_stride, c_stride, c_step, u_offset,         \
+              v_offset, bytes, shift, chroma_columns, chroma_rows, centred, interlaced);                               \
+    }
+FOR_EACH_TYPE(CROPS)

@@ -1,0 +1,40 @@
+//! Where a network runs.
+
+use crate::ops::gpu;
+use crate::{Error, Result};
+use candle_core::Device;
+
+/// The device of a name: `cpu`, `cuda`, `cuda:N`, or `auto` for the first GPU where there is one that can be used.
+///
+/// # Errors
+/// An unknown name, or a GPU that cannot be used.
+pub fn open(name: &str) -> Result<Device> {
+    let index = match name {
+        "cpu" => return Ok(Device::Cpu),
+        "auto" => return Ok(gpu::device(0).unwrap_or(Device::Cpu)),
+        "cuda" => Some(0),
+        _ => name.strip_prefix("cuda:").and_then(|index| index.parse::<u16>().ok()),
+    };
+    match index {
+        Some(index) => gpu::device(index.into())
+            .map_err(|why| Error::Input(format!("device `{name}`: {why}; use `cpu` or `auto`"))),
+        None => Err(Error::Input(format!("unknown device `{name}`; known are auto, cpu, cuda, cuda:N"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert!(open("cpu").unwrap().is_cpu());
+        assert!(open("auto").is_ok());
+        // No machine has so many; whatever the reason, the name and the way out are said.
+        let error = open("cuda:999").unwrap_err().to_string();
+        assert!(error.contains("`cuda:999`") && error.contains("use `cpu`"), "{error}");
+        for unknown in ["tpu", "cuda:", "cuda:x", "cuda0"] {
+            assert!(open(unknown).unwrap_err().to_string().contains("known are"), "{unknown}");
+        }
+    }
+}

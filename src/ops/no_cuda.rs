@@ -1,0 +1,28 @@
+//! What `cuda.rs` has, for builds without feature `cuda`: there is no GPU.
+
+use super::kernels::Program;
+use super::selective_scan::ScanOrders;
+use candle_core::{CudaStorage, Device, Layout, Result, Tensor, bail};
+use std::sync::Arc;
+
+const REASON: &str = "this build has no CUDA";
+
+pub(crate) fn device(_index: usize) -> std::result::Result<Device, String> {
+    Err(REASON.into())
+}
+
+pub(crate) fn name(_device: &Device) -> Option<String> {
+    None
+}
+
+pub(crate) fn multiprocessors(_storage: &CudaStorage) -> Result<usize> {
+    bail!("{REASON}")
+}
+
+pub(crate) fn orders(_orders: &Arc<ScanOrders>, _storage: &CudaStorage) -> Result<Tensor> {
+    bail!("{REASON}")
+}
+
+pub(crate) fn run(_program: &Program, _operands: &[(&CudaStorage, &Layout)]) -> Result<CudaStorage> {
+    bail!("{REASON}")
+}
