@@ -1,4 +1,4 @@
-//! Programs of the [selective scan](crate::ops::selective_scan) with state size 1.
+//! Programs of the [selective scan](mod@crate::ops::selective_scan) with state size 1.
 
 use super::{LANES, Program, Type, WARPS, typed};
 use crate::ops::selective_scan::Sizes;
