@@ -50,6 +50,16 @@ fn stand_ins() -> Result<(), String> {
     build.cargo_metadata(false).try_compile("qmambaiqa_lazy").map_err(|e| format!("kernels/lazy.c: {e}"))?;
     println!("cargo::rustc-link-search=native={out}");
     println!("cargo::rustc-link-lib=static:+whole-archive=qmambaiqa_lazy");
+    // Candle has kernels that need CUDA's runtime, whose static form looks for the driver only when it is used.
+    let home = nvcc().canonicalize().ok().and_then(|nvcc| Some(nvcc.parent()?.parent()?.to_owned()));
+    let folders = ["lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"];
+    let Some(folder) = home.and_then(|home| {
+        folders.into_iter().map(|folder| home.join(folder)).find(|folder| folder.join("libcudart_static.a").exists())
+    }) else {
+        return Err("the toolkit of nvcc has no libcudart_static.a: set CUDA_HOME to one that has".into());
+    };
+    println!("cargo::rustc-link-search=native={}", folder.display());
+    println!("cargo::rustc-link-lib=static:+whole-archive=cudart_static");
     Ok(())
 }
 
@@ -74,6 +84,9 @@ fn cuda_major() -> Result<String, String> {
 /// The compiler of the toolkit that the environment names, else that of PATH.
 fn nvcc() -> PathBuf {
     let named = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os);
-    let mut compilers = named.map(|home| Path::new(&home).join("bin/nvcc"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut compilers = named
+        .map(|home| Path::new(&home).join("bin/nvcc"))
+        .chain(std::env::split_paths(&path).map(|folder| folder.join("nvcc")));
     compilers.find(|compiler| compiler.exists()).unwrap_or_else(|| "nvcc".into())
 }
