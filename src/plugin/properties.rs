@@ -69,7 +69,7 @@ static TABLE: LazyLock<Vec<Property>> = LazyLock::new(|| vec![
     property!(ParamSpecBoolean "force-style-prompt",
         "Use a style prompt even where its file says that it belongs to other weights",
         options.force_style_prompt, mutable_playing()),
-    property!(text "device", "Where to compute: auto, cpu or cuda:N", options.device, mutable_ready()),
+    property!(text "device", "Where to compute: auto, cpu, cuda or cuda:N", options.device, mutable_ready()),
     property!(ParamSpecUInt "threads", "Threads that score (0 = one for each core)",
         threads, maximum(1024), mutable_ready()),
     property!(choice "precision", "Arithmetic of matrix products", precision, mutable_ready()),

@@ -33,7 +33,7 @@ pub struct ScorerArgs {
     /// Seed of random crops
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Device that scores: auto, cpu, cuda:N
+    /// Device that scores: auto, cpu, cuda, cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// Arithmetic of matrix products: standard (16-bit integers), exact (32-bit floats; slower), fast (8-bit integers)

@@ -150,12 +150,7 @@ mod x86 {
                 }
             }
         }
-        for r in 0..ROWS {
-            for j in 0..2 {
-                // SAFETY: a tile's row has room for two vectors.
-                unsafe { _mm512_storeu_ps(tile[r].as_mut_ptr().add(16 * j), floats[r][j]) };
-            }
-        }
+        write(floats, tile);
     }
 
     /// As [`avx512`], with four inner values in a step.
@@ -191,10 +186,16 @@ mod x86 {
                 }
             }
         }
-        for r in 0..ROWS {
-            for j in 0..2 {
+        write(floats, tile);
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn write(floats: [[__m512; 2]; ROWS], tile: &mut Tile) {
+        for (floats, row) in floats.into_iter().zip(tile) {
+            for (j, floats) in floats.into_iter().enumerate() {
                 // SAFETY: a tile's row has room for two vectors.
-                unsafe { _mm512_storeu_ps(tile[r].as_mut_ptr().add(16 * j), floats[r][j]) };
+                unsafe { _mm512_storeu_ps(row.as_mut_ptr().add(16 * j), floats) };
             }
         }
     }
