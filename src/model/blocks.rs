@@ -114,7 +114,7 @@ impl From<HalvingConv> for Product {
     }
 }
 
-/// A product and what stands around it: `[LayerNorm ->] product [-> LayerNorm] [-> GELU] [+ residual]`.
+/// A product and what stands around it: `[LayerNorm ->] product [-> LayerNorm] [-> GELU]`.
 #[derive(Debug)]
 pub(super) struct Layer {
     before: Option<Norm>,
@@ -125,7 +125,7 @@ pub(super) struct Layer {
 
 /// A [`Layer`] as it runs: its parts one after the other, or all in one pass for inference.
 #[derive(Debug)]
-pub(super) enum Stacked {
+pub(super) enum Prepared {
     Parts(Layer),
     Fused(Arc<Quantized>),
 }
@@ -148,18 +148,17 @@ impl Layer {
     }
 
     /// The layer in the form that the precision asks for.
-    pub(super) fn prepare(self, precision: Precision) -> Result<Stacked> {
+    pub(super) fn prepare(self, precision: Precision) -> Result<Prepared> {
         Ok(match precision {
-            Precision::Exact => Stacked::Parts(self),
-            Precision::Standard => Stacked::Fused(Arc::new(self.fuse(Bits::Sixteen)?)),
-            Precision::Fast => {
-                let wide = matches!(&self.product, Product::Linear(linear) if linear.weight.dim(1)? >= BYTES_FROM);
-                Stacked::Fused(Arc::new(self.fuse(if wide { Bits::Eight } else { Bits::Sixteen })?))
-            }
+            Precision::Exact => Prepared::Parts(self),
+            Precision::Standard | Precision::Fast => Prepared::Fused(Arc::new(self.fuse(precision)?)),
         })
     }
 
-    fn fuse(&self, bits: Bits) -> Result<Quantized> {
+    /// The layer in integers.
+    fn fuse(&self, precision: Precision) -> Result<Quantized> {
+        let wide = matches!(&self.product, Product::Linear(linear) if linear.weight.dim(1)? >= BYTES_FROM);
+        let bits = if wide && precision == Precision::Fast { Bits::Eight } else { Bits::Sixteen };
         let parameters = |norm: &Norm| quantized::Norm::new(&norm.weight, &norm.bias);
         let mut fused = match (&self.product, &self.before) {
             (Product::Linear(linear), before) => {
@@ -177,7 +176,7 @@ impl Layer {
         Ok(if self.gelu { fused.with_gelu() } else { fused })
     }
 
-    fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let normal = self.before.as_ref().map(|norm| norm.forward(x)).transpose()?;
         let x = normal.as_ref().unwrap_or(x);
         let mut y = match &self.product {
@@ -187,27 +186,15 @@ impl Layer {
         if let Some(norm) = &self.after {
             y = norm.forward(&y)?;
         }
-        if self.gelu {
-            y = ops::gelu(&y)?;
-        }
-        residual.map_or(Ok(y.clone()), |residual| ops::add(residual, &y))
+        if self.gelu { ops::gelu(&y) } else { Ok(y) }
     }
 }
 
-impl Stacked {
+impl Prepared {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.apply(x, None)
-    }
-
-    /// The layer's result plus `residual`.
-    pub(super) fn onto(&self, residual: &Tensor, x: &Tensor) -> Result<Tensor> {
-        self.apply(x, Some(residual))
-    }
-
-    fn apply(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
         match self {
-            Self::Parts(layer) => layer.forward(x, residual),
-            Self::Fused(layer) => layer.forward(x, residual),
+            Self::Parts(layer) => layer.forward(x),
+            Self::Fused(layer) => layer.forward(x),
         }
     }
 }
@@ -215,8 +202,8 @@ impl Stacked {
 /// Crops to tokens: two halving convolutions (`patch_embed`).
 #[derive(Debug)]
 pub(super) struct PatchEmbed {
-    first: Stacked,
-    second: Stacked,
+    first: Prepared,
+    second: Prepared,
 }
 
 impl PatchEmbed {
@@ -236,7 +223,7 @@ impl PatchEmbed {
 }
 
 /// Between stages: half the map, twice the channels (`downsample`).
-pub(super) fn downsample(mut scope: Scope, width: usize) -> Result<Stacked> {
+pub(super) fn downsample(mut scope: Scope, width: usize) -> Result<Prepared> {
     let precision = scope.precision();
     let conv = Layer::new(HalvingConv::new(scope.pp(1), width, 2 * width)?);
     conv.then_norm(Norm::new(scope.pp(3), 2 * width)?).prepare(precision)
@@ -246,25 +233,44 @@ pub(super) fn downsample(mut scope: Scope, width: usize) -> Result<Stacked> {
 #[derive(Debug)]
 pub(super) struct VssBlock {
     op: Ss2d,
-    fc1: Stacked,
-    fc2: Stacked,
+    tail: Tail,
+}
+
+/// What follows the scan: `x += out_proj(y); x += fc2(fc1(x))`.
+#[derive(Debug)]
+enum Tail {
+    Parts { out_proj: Layer, fc1: Layer, fc2: Layer },
+    Fused(Arc<quantized::Tail>),
 }
 
 impl VssBlock {
     pub(super) fn new(mut scope: Scope, width: usize, window: Option<usize>) -> Result<Self> {
         let precision = scope.precision();
         let norm = Norm::new(scope.pp("norm"), width)?;
-        let op = Ss2d::new(scope.pp("op"), width, window, norm)?;
+        let (op, out_proj) = Ss2d::new(scope.pp("op"), width, window, norm)?;
         let norm2 = Norm::new(scope.pp("norm2"), width)?;
         let fc1 = Layer::new(Linear::new(scope.pp("mlp").pp("fc1"), width, 4 * width)?);
+        let fc1 = fc1.after_norm(norm2).then_gelu();
         let fc2 = Layer::new(Linear::new(scope.pp("mlp").pp("fc2"), 4 * width, width)?);
-        let fc1 = fc1.after_norm(norm2).then_gelu().prepare(precision)?;
-        Ok(Self { op, fc1, fc2: fc2.prepare(precision)? })
+        let tail = match precision {
+            Precision::Exact => Tail::Parts { out_proj, fc1, fc2 },
+            Precision::Standard | Precision::Fast => {
+                let [out_proj, fc1, fc2] = [out_proj, fc1, fc2].map(|layer| layer.fuse(precision));
+                Tail::Fused(Arc::new(quantized::Tail::new(out_proj?, fc1?, fc2?)?))
+            }
+        };
+        Ok(Self { op, tail })
     }
 
     /// `(B, H, W, C)` to the same.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = self.op.forward(x)?;
-        self.fc2.onto(&x, &self.fc1.forward(&x)?)
+        let y = self.op.forward(x)?;
+        match &self.tail {
+            Tail::Parts { out_proj, fc1, fc2 } => {
+                let x = ops::add(x, &out_proj.forward(&y)?)?;
+                ops::add(&x, &fc2.forward(&fc1.forward(&x)?)?)
+            }
+            Tail::Fused(tail) => tail.forward(&y, x),
+        }
     }
 }

@@ -10,7 +10,7 @@ mod ss2d;
 pub use adapter::{Adapter, AdapterConfig};
 pub use config::{CROP, Config};
 
-use blocks::{Linear, Norm, PatchEmbed, Stacked, VssBlock, downsample};
+use blocks::{Linear, Norm, PatchEmbed, Prepared, VssBlock, downsample};
 use candle_core::{Result, Tensor};
 use parameters::Scope;
 
@@ -27,7 +27,7 @@ pub struct QMamba {
 #[derive(Debug)]
 struct Stage {
     blocks: Vec<VssBlock>,
-    downsample: Option<Stacked>,
+    downsample: Option<Prepared>,
 }
 
 /// What the network makes of a batch of crops.

@@ -1,6 +1,6 @@
 //! The two-dimensional state-space block: project, convolve, scan in four orders, merge.
 
-use super::blocks::{Layer, Linear, Norm, Stacked};
+use super::blocks::{Layer, Linear, Norm, Prepared};
 use super::config::Config;
 use super::parameters::{Init, Scope};
 use crate::ops::{self, selective_scan::ScanOrders};
@@ -16,15 +16,14 @@ const DIRECTIONS: usize = 4;
 /// Map sizes whose orders a block keeps.
 const KEPT_ORDERS: usize = 4;
 
-/// `op` of a block, with the norm before it and the sum after it.
+/// `op` of a block as far as the scan's result, with the norm before it.
 #[derive(Debug)]
 pub(super) struct Ss2d {
-    in_proj: Stacked,
+    in_proj: Prepared,
     conv2d: Tensor,
-    x_proj: Stacked,
+    x_proj: Prepared,
     scan: ScanWeights,
     gate: Option<Gate>,
-    out_proj: Stacked,
     window: Option<NonZeroUsize>,
     /// Orders of the map sizes seen last; a network sees one size for ever, training a few.
     orders: Mutex<Vec<(usize, usize, Arc<ScanOrders>)>>,
@@ -49,7 +48,8 @@ impl ScanWeights {
 }
 
 impl Ss2d {
-    pub(super) fn new(mut scope: Scope, width: usize, window: Option<usize>, norm: Norm) -> Result<Self> {
+    /// The operation and the layer that follows it, which the block takes together with its MLP.
+    pub(super) fn new(mut scope: Scope, width: usize, window: Option<usize>, norm: Norm) -> Result<(Self, Layer)> {
         let (d, r, precision) = (2 * width, Config::rank(width), scope.precision());
         let in_proj = Layer::new(Linear::without_bias(scope.pp("in_proj"), width, d)?).after_norm(norm);
         let conv2d = scope.pp("conv2d").get("weight", &[d, 1, 3, 3], Init::Uniform(1.0 / 3.0))?;
@@ -66,17 +66,17 @@ impl Ss2d {
         let gate = if window.is_some() { Some(Gate::new(scope.pp("attn"), d)?) } else { None };
         let out_norm = Norm::new(scope.pp("out_norm"), d)?;
         let out_proj = Layer::new(Linear::without_bias(scope.pp("out_proj"), d, width)?).after_norm(out_norm);
-        Ok(Self {
+        let op = Self {
             in_proj: in_proj.prepare(precision)?,
             conv2d,
             // One matrix (K (R + 2N), D) for all directions.
             x_proj: Layer::new(Linear::of(x_proj.flatten(0, 1)?)).prepare(precision)?,
             scan,
             gate,
-            out_proj: out_proj.prepare(precision)?,
             window: window.and_then(NonZeroUsize::new),
             orders: Mutex::default(),
-        })
+        };
+        Ok((op, out_proj))
     }
 
     fn orders(&self, height: usize, width: usize) -> Arc<ScanOrders> {
@@ -90,9 +90,9 @@ impl Ss2d {
         orders
     }
 
-    /// `(B, H, W, C)` to the same.
+    /// `(B, H, W, C)` to `(B, H, W, D)`.
     pub(super) fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
-        let (b, height, width, c) = tokens.dims4()?;
+        let (b, height, width, _) = tokens.dims4()?;
         let x = ops::depthwise_conv3x3(&self.in_proj.forward(tokens)?, &self.conv2d, true)?; // (B, H, W, D)
         let (l, d) = (height * width, x.dim(3)?);
         let x = x.reshape((b, l, d))?;
@@ -104,8 +104,7 @@ impl Ss2d {
             None => y,
             Some(gate) => ops::gated_merge(&y, &gate.forward(&y)?)?,
         };
-        let y = self.out_proj.onto(&tokens.reshape((b, l, c))?, &y)?; // (B, L, C)
-        y.reshape((b, height, width, c))
+        y.reshape((b, height, width, d))
     }
 }
 

@@ -2,27 +2,28 @@
 //!
 //! Products are of 16-bit integers with a scale for each [`tile::BLOCK`] inner values: twice the rate of `f32` where the CPU
 //! multiplies pairs of them (AVX-512 VNNI), or of 8-bit ones, four times the rate. They give the same bits on every CPU,
-//! since sums of integers do not depend on their order. A task takes a few rows from their source to the result: normalised or gathered, rounded, multiplied, and then
-//! bias, LayerNorm, GELU and residual while the rows are in the nearest cache.
+//! since sums of integers do not depend on their order. A task takes a few
+//! rows from their source to the result: normalised or gathered, rounded, multiplied, and then bias, LayerNorm and GELU while
+//! the rows are in the nearest cache; [`Tail`] takes them through three layers.
 
 mod pack;
 mod round;
+mod rows;
+mod tail;
 mod tile;
 
-use super::activation::gelu_value;
 use super::im2col::Geometry;
-use super::norm::normalise;
-use super::simd::{Level, dispatch};
+use super::simd::Level;
 use super::timing::{Part, Timer};
-use super::{Values, operand, store};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use super::{Values, operand};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 pub(crate) use pack::Bits;
-use pack::{Panel, Panels};
+use pack::Panels;
 use rayon::prelude::*;
-use round::{LARGEST, LARGEST_NARROW, quantise, quantise_narrow};
-use std::cell::RefCell;
+use rows::{Source, Sum};
 use std::sync::Arc;
-use tile::{COLUMNS, Narrow, ROWS, Tile, Wide};
+pub(crate) use tail::Tail;
+use tile::{COLUMNS, ROWS};
 
 /// Most tiles of rows that one task takes.
 const TILES: usize = 8;
@@ -51,7 +52,7 @@ impl Norm {
     }
 }
 
-/// `[LayerNorm or patches] -> product [+ bias] [-> LayerNorm] [-> GELU] [+ residual]`
+/// `[LayerNorm or patches] -> product [+ bias] [-> LayerNorm] [-> GELU]`
 #[derive(Debug)]
 pub(crate) struct Quantized {
     panels: Panels,
@@ -102,16 +103,16 @@ impl Quantized {
         Self { gelu: true, ..self }
     }
 
-    /// Applies the layer to `x`, plus `residual` of the result's shape. No gradient.
-    pub(crate) fn forward(self: &Arc<Self>, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
-        let layer = Apply(Arc::clone(self));
-        match residual {
-            None => x.apply_op1_no_bwd(&layer),
-            Some(residual) => x.apply_op2_no_bwd(residual, &layer),
-        }
+    fn takes_patches(&self) -> bool {
+        matches!(self.input, Input::Patches(_))
     }
 
-    fn compute(&self, x: &[f32], layout: &Layout, residual: Option<(&[f32], &Layout)>) -> Result<(CpuStorage, Shape)> {
+    /// Applies the layer to `x`. No gradient.
+    pub(crate) fn forward(self: &Arc<Self>, x: &Tensor) -> Result<Tensor> {
+        x.apply_op1_no_bwd(&Apply(Arc::clone(self)))
+    }
+
+    fn compute(&self, x: &[f32], layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let _timer = Timer::of(Part::Linear);
         let (inputs, outputs) = (self.panels.inputs, self.panels.outputs);
         let (geometry, shape) = match (&self.input, layout.dims()) {
@@ -125,164 +126,23 @@ impl Quantized {
             (_, dims) => bail!("quantized: x {dims:?} with {inputs} inputs"),
         };
         let shape = Shape::from(shape);
-        if let Some((_, residual)) = residual
-            && residual.shape() != &shape
-        {
-            bail!("quantized: residual {:?} with result {shape:?}", residual.shape());
-        }
         let mut y = vec![0f32; shape.elem_count()];
-        let tiles = (y.len() / outputs).div_ceil(ROWS);
-        let rows = ROWS * tiles.div_ceil(rayon::current_num_threads()).clamp(1, TILES);
+        let rows = task_rows(y.len() / outputs);
         y.par_chunks_mut(rows * outputs).enumerate().for_each(|(i, y)| {
-            let residual = residual.map(|(values, _)| &values[i * rows * outputs..][..y.len()]);
-            self.rows(x, geometry, i * rows, residual, y);
+            let first = i * rows;
+            let source = match geometry {
+                Some(geometry) => Source::Patches { x, geometry, first },
+                None => Source::Rows(&x[first * inputs..]),
+            };
+            self.rows(source, Sum::Nothing, y);
         });
         Ok((CpuStorage::F32(y), shape))
     }
-
-    /// Rows of the result from the `first` on.
-    fn rows(&self, x: &[f32], geometry: Option<Geometry>, first: usize, residual: Option<&[f32]>, y: &mut [f32]) {
-        thread_local! {
-            static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
-        }
-        let (inputs, outputs) = (self.panels.inputs, self.panels.outputs);
-        let (width, blocks) = (self.panels.row(), self.panels.blocks());
-        let count = y.len() / outputs;
-        let tiles = count.div_ceil(ROWS);
-        let level = Level::current();
-        let largest = if self.panels.bits == Bits::Eight { LARGEST_NARROW } else { LARGEST };
-        let narrow = self.panels.narrow();
-        SCRATCH.with_borrow_mut(|Scratch { row, wide: values, narrow: bytes, scales }| {
-            row.clear();
-            row.resize(width, 0.0);
-            // Rows beyond the last keep what they had: their sums are not used.
-            let size = tiles * ROWS * width;
-            if narrow {
-                bytes.resize(bytes.len().max(size), 0);
-            } else {
-                values.resize(values.len().max(size), 0);
-            }
-            scales.resize(scales.len().max(tiles * ROWS * blocks), 0.0);
-            dispatch(
-                #[inline(always)]
-                || {
-                    for i in 0..count {
-                        let plain = &x[if geometry.is_some() { 0 } else { (first + i) * inputs }..];
-                        let row = match (&self.input, geometry) {
-                            (Input::Patches(_), Some(geometry)) => {
-                                geometry.gather(x, first + i, &mut row[..inputs]);
-                                &row[..]
-                            }
-                            (Input::Normalised(norm), _) => {
-                                normalise(&plain[..inputs], &norm.weight, &norm.bias, row);
-                                &row[..]
-                            }
-                            _ if width == inputs => &plain[..inputs],
-                            _ => {
-                                row[..inputs].copy_from_slice(&plain[..inputs]);
-                                &row[..]
-                            }
-                        };
-                        let (range, scales) = (i * width..(i + 1) * width, &mut scales[i * blocks..][..blocks]);
-                        if narrow {
-                            quantise_narrow(level, row, &mut bytes[range], scales);
-                        } else {
-                            quantise(level, largest, row, &mut values[range], scales);
-                        }
-                    }
-                },
-            );
-            let mut tile: Tile = [[0.0; COLUMNS]; ROWS];
-            for (p, (panel, columns)) in self.panels.iter().enumerate() {
-                for t in 0..tiles {
-                    let range = t * ROWS * width..(t + 1) * ROWS * width;
-                    let scales = &scales[t * ROWS * blocks..][..ROWS * blocks];
-                    match panel {
-                        Panel::Wide(panel) => {
-                            tile::multiply(level, Wide { x: &values[range], scales, panel }, &mut tile);
-                        }
-                        Panel::Narrow(panel, begin) => {
-                            let operands = Narrow { x: &bytes[range], scales, panel, begin };
-                            tile::multiply_narrow(level, operands, &mut tile);
-                        }
-                    }
-                    let rows = t * ROWS..count.min((t + 1) * ROWS);
-                    dispatch(
-                        #[inline(always)]
-                        || self.finish(&tile, p, columns, rows, residual, y),
-                    );
-                }
-            }
-        });
-        if let Some(norm) = &self.norm {
-            dispatch(
-                #[inline(always)]
-                || self.finish_normalised(norm, residual, y),
-            );
-        }
-    }
-
-    /// A tile's sums to results, or to what the norm takes.
-    #[inline(always)]
-    fn finish(
-        &self,
-        tile: &Tile,
-        panel: usize,
-        scales: &[f32; COLUMNS],
-        rows: std::ops::Range<usize>,
-        residual: Option<&[f32]>,
-        y: &mut [f32],
-    ) {
-        let outputs = self.panels.outputs;
-        let columns = panel * COLUMNS..outputs.min((panel + 1) * COLUMNS);
-        let bias = &self.bias[panel];
-        for (sums, row) in tile.iter().zip(rows) {
-            let range = row * outputs + columns.start..row * outputs + columns.end;
-            let mut out = [0f32; COLUMNS];
-            for c in 0..COLUMNS {
-                out[c] = sums[c].mul_add(scales[c], bias[c]);
-            }
-            if self.norm.is_none() {
-                self.activate(&mut out, residual.map(|r| &r[range.clone()]));
-            }
-            store(&out, &mut y[range]);
-        }
-    }
-
-    #[inline(always)]
-    fn finish_normalised(&self, norm: &Norm, residual: Option<&[f32]>, y: &mut [f32]) {
-        let outputs = self.panels.outputs;
-        let mut row = vec![0f32; outputs];
-        for (i, y) in y.chunks_exact_mut(outputs).enumerate() {
-            row.copy_from_slice(y);
-            normalise(&row, &norm.weight, &norm.bias, y);
-            self.activate(y, residual.map(|r| &r[i * outputs..][..outputs]));
-        }
-    }
-
-    #[inline(always)]
-    fn activate(&self, y: &mut [f32], residual: Option<&[f32]>) {
-        if self.gelu {
-            y.iter_mut().for_each(|y| *y = gelu_value(*y));
-        }
-        if let Some(residual) = residual {
-            y.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
-        }
-    }
 }
 
-/// What a thread works with, kept from task to task.
-struct Scratch {
-    row: Vec<f32>,
-    wide: Vec<i16>,
-    narrow: Vec<u8>,
-    scales: Vec<f32>,
-}
-
-impl Scratch {
-    const fn new() -> Self {
-        Self { row: Vec::new(), wide: Vec::new(), narrow: Vec::new(), scales: Vec::new() }
-    }
+/// Rows that one task takes of `rows`: few, so that every thread has some and what a task makes of them stays in cache.
+fn task_rows(rows: usize) -> usize {
+    ROWS * rows.div_ceil(ROWS).div_ceil(rayon::current_num_threads()).clamp(1, TILES)
 }
 
 /// The layer as candle calls it.
@@ -296,17 +156,7 @@ impl CustomOp1 for Apply {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.0.compute(operand(NAME, storage, layout)?, layout, None)
-    }
-}
-
-impl CustomOp2 for Apply {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(&self, sx: &CpuStorage, lx: &Layout, sr: &CpuStorage, lr: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.0.compute(operand(NAME, sx, lx)?, lx, Some((operand(NAME, sr, lr)?, lr)))
+        self.0.compute(operand(NAME, storage, layout)?, layout)
     }
 }
 

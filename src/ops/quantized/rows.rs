@@ -1,0 +1,187 @@
+//! A few rows through a layer, from their source to the result.
+
+use super::pack::{Bits, Panel};
+use super::round::{LARGEST, LARGEST_NARROW, quantise, quantise_narrow};
+use super::tile::{self, COLUMNS, Narrow, ROWS, Tile, Wide};
+use super::{Input, Norm, Quantized};
+use crate::ops::activation::gelu_value;
+use crate::ops::im2col::Geometry;
+use crate::ops::norm::normalise;
+use crate::ops::simd::{Level, dispatch};
+use crate::ops::store;
+use std::cell::RefCell;
+
+/// Where rows come from.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// `(rows, I)`
+    Rows(&'a [f32]),
+    /// The neighbourhoods of a whole map `x`, from the `first` on.
+    Patches { x: &'a [f32], geometry: Geometry, first: usize },
+}
+
+/// What is added to a layer's result.
+#[derive(Clone, Copy)]
+pub(super) enum Sum<'a> {
+    Nothing,
+    /// Rows of the result's shape.
+    Rows(&'a [f32]),
+    /// What stands where the result goes; not after a norm.
+    Result,
+}
+
+impl Quantized {
+    /// As many rows of the result as `y` has room for.
+    pub(super) fn rows(&self, source: Source, sum: Sum, y: &mut [f32]) {
+        thread_local! {
+            static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+        }
+        let (inputs, outputs) = (self.panels.inputs, self.panels.outputs);
+        let (width, blocks) = (self.panels.row(), self.panels.blocks());
+        let count = y.len() / outputs;
+        let tiles = count.div_ceil(ROWS);
+        let level = Level::current();
+        let largest = if self.panels.bits == Bits::Eight { LARGEST_NARROW } else { LARGEST };
+        let narrow = self.panels.narrow();
+        SCRATCH.with_borrow_mut(|Scratch { row, wide: values, narrow: bytes, scales }| {
+            row.clear();
+            row.resize(width, 0.0);
+            // Rows beyond the last keep what they had: their sums are not used.
+            let size = tiles * ROWS * width;
+            if narrow {
+                bytes.resize(bytes.len().max(size), 0);
+            } else {
+                values.resize(values.len().max(size), 0);
+            }
+            scales.resize(scales.len().max(tiles * ROWS * blocks), 0.0);
+            dispatch(
+                #[inline(always)]
+                || {
+                    for i in 0..count {
+                        let row = match (source, &self.input) {
+                            (Source::Patches { x, geometry, first }, _) => {
+                                geometry.gather(x, first + i, &mut row[..inputs]);
+                                &row[..]
+                            }
+                            (Source::Rows(x), Input::Normalised(norm)) => {
+                                normalise(&x[i * inputs..][..inputs], &norm.weight, &norm.bias, row);
+                                &row[..]
+                            }
+                            (Source::Rows(x), _) if width == inputs => &x[i * inputs..][..inputs],
+                            (Source::Rows(x), _) => {
+                                row[..inputs].copy_from_slice(&x[i * inputs..][..inputs]);
+                                &row[..]
+                            }
+                        };
+                        let (range, scales) = (i * width..(i + 1) * width, &mut scales[i * blocks..][..blocks]);
+                        if narrow {
+                            quantise_narrow(level, row, &mut bytes[range], scales);
+                        } else {
+                            quantise(level, largest, row, &mut values[range], scales);
+                        }
+                    }
+                },
+            );
+            let mut tile: Tile = [[0.0; COLUMNS]; ROWS];
+            for (p, (panel, columns)) in self.panels.iter().enumerate() {
+                for t in 0..tiles {
+                    let range = t * ROWS * width..(t + 1) * ROWS * width;
+                    let scales = &scales[t * ROWS * blocks..][..ROWS * blocks];
+                    match panel {
+                        Panel::Wide(panel) => {
+                            tile::multiply(level, Wide { x: &values[range], scales, panel }, &mut tile);
+                        }
+                        Panel::Narrow(panel, begin) => {
+                            let operands = Narrow { x: &bytes[range], scales, panel, begin };
+                            tile::multiply_narrow(level, operands, &mut tile);
+                        }
+                    }
+                    let rows = t * ROWS..count.min((t + 1) * ROWS);
+                    dispatch(
+                        #[inline(always)]
+                        || self.finish(&tile, p, columns, rows, sum, y),
+                    );
+                }
+            }
+        });
+        if let Some(norm) = &self.norm {
+            dispatch(
+                #[inline(always)]
+                || self.finish_normalised(norm, sum, y),
+            );
+        }
+    }
+
+    /// A tile's sums to results, or to what the norm takes.
+    #[inline(always)]
+    fn finish(
+        &self,
+        tile: &Tile,
+        panel: usize,
+        scales: &[f32; COLUMNS],
+        rows: std::ops::Range<usize>,
+        sum: Sum,
+        y: &mut [f32],
+    ) {
+        let outputs = self.panels.outputs;
+        let columns = panel * COLUMNS..outputs.min((panel + 1) * COLUMNS);
+        let bias = &self.bias[panel];
+        for (sums, row) in tile.iter().zip(rows) {
+            let range = row * outputs + columns.start..row * outputs + columns.end;
+            let mut out = [0f32; COLUMNS];
+            for c in 0..COLUMNS {
+                out[c] = sums[c].mul_add(scales[c], bias[c]);
+            }
+            let y = &mut y[range.clone()];
+            if self.norm.is_none() {
+                self.activate(&mut out);
+                match sum {
+                    Sum::Nothing => {}
+                    Sum::Rows(rows) => add(&mut out, &rows[range]),
+                    Sum::Result => add(&mut out, y),
+                }
+            }
+            store(&out, y);
+        }
+    }
+
+    #[inline(always)]
+    fn finish_normalised(&self, norm: &Norm, sum: Sum, y: &mut [f32]) {
+        let outputs = self.panels.outputs;
+        let mut row = vec![0f32; outputs];
+        for (i, y) in y.chunks_exact_mut(outputs).enumerate() {
+            row.copy_from_slice(y);
+            normalise(&row, &norm.weight, &norm.bias, y);
+            self.activate(y);
+            if let Sum::Rows(rows) = sum {
+                add(y, &rows[i * outputs..][..outputs]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn activate(&self, y: &mut [f32]) {
+        if self.gelu {
+            y.iter_mut().for_each(|y| *y = gelu_value(*y));
+        }
+    }
+}
+
+#[inline(always)]
+fn add(y: &mut [f32], other: &[f32]) {
+    y.iter_mut().zip(other).for_each(|(y, other)| *y += other);
+}
+
+/// What a thread works with, kept from task to task.
+struct Scratch {
+    row: Vec<f32>,
+    wide: Vec<i16>,
+    narrow: Vec<u8>,
+    scales: Vec<f32>,
+}
+
+impl Scratch {
+    const fn new() -> Self {
+        Self { row: Vec::new(), wide: Vec::new(), narrow: Vec::new(), scales: Vec::new() }
+    }
+}
