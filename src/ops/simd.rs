@@ -4,6 +4,8 @@
 //! The functions here are branch-free for that reason. Their results do not depend on the width of the vectors, since every
 //! lane is computed by the same fused multiply-adds.
 
+#[cfg(target_arch = "x86_64")]
+use super::quantized::amx;
 use std::sync::OnceLock;
 
 /// Floats in one vector of the widest instruction set.
@@ -20,6 +22,9 @@ pub(crate) enum Level {
     /// AVX-512 with VNNI: Ice Lake, Zen 4 and later.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// The same, and matrix instructions for bytes (AMX): Sapphire Rapids and later.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Level {
@@ -34,6 +39,8 @@ impl Level {
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => "amx",
         }
     }
 
@@ -47,6 +54,9 @@ impl Level {
                 pulp::Arch::V4(_) if vnni => levels.extend([Self::Avx2, Self::Avx512]),
                 pulp::Arch::V4(_) | pulp::Arch::V3(_) => levels.push(Self::Avx2),
                 _ => (),
+            }
+            if levels.contains(&Self::Avx512) && amx::supported() {
+                levels.push(Self::Amx);
             }
         }
         levels
@@ -83,7 +93,7 @@ impl Level {
     /// Whether it multiplies bytes faster than 16-bit integers.
     pub(crate) fn prefers_bytes(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self == Self::Avx512;
+        return matches!(self, Self::Avx512 | Self::Amx);
         #[cfg(not(target_arch = "x86_64"))]
         false
     }

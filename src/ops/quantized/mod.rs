@@ -6,6 +6,8 @@
 //! rows from their source to the result: normalised or gathered, rounded, multiplied, and then bias, LayerNorm and GELU while
 //! the rows are in the nearest cache; [`Tail`] takes them through three layers.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
 mod pack;
 mod round;
 mod rows;
@@ -55,6 +57,7 @@ impl Norm {
 /// `[LayerNorm or patches] -> product [+ bias] [-> LayerNorm] [-> GELU]`
 #[derive(Debug)]
 pub(crate) struct Quantized {
+    level: Level,
     panels: Panels,
     /// One for each column of every panel.
     bias: Vec<[f32; COLUMNS]>,
@@ -87,7 +90,7 @@ impl Quantized {
         let panels = Panels::new(&Values::of("quantized", &weight)?, outputs, inputs, bits, level);
         let mut padded = vec![[0f32; COLUMNS]; outputs.div_ceil(COLUMNS)];
         bias.iter().enumerate().for_each(|(o, &b)| padded[o / COLUMNS][o % COLUMNS] = b);
-        Ok(Self { panels, bias: padded, input, norm: None, gelu: false })
+        Ok(Self { level, panels, bias: padded, input, norm: None, gelu: false })
     }
 
     /// The same, its result normalised.

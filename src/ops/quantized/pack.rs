@@ -8,7 +8,7 @@
 //! 8 bits are kept in as many only where the CPU multiplies them faster than 16; elsewhere the same integers are kept in 16.
 
 use super::round::{LARGEST, LARGEST_NARROW, ROUND, STEP};
-use super::tile::{BLOCK, COLUMNS};
+use super::tile::{BLOCK, BLOCK_NARROW, COLUMNS};
 use crate::ops::simd::Level;
 use rayon::prelude::*;
 
@@ -20,6 +20,32 @@ const WEIGHT: f32 = (i32::MAX / LARGEST as i32) as f32;
 pub(crate) enum Bits {
     Eight,
     Sixteen,
+}
+
+impl Bits {
+    /// Inner values that share a scale.
+    pub(super) fn block(self) -> usize {
+        match self {
+            Self::Eight => BLOCK_NARROW,
+            Self::Sixteen => BLOCK,
+        }
+    }
+
+    /// Largest absolute value of an activation.
+    pub(super) fn largest(self) -> f32 {
+        match self {
+            Self::Eight => LARGEST_NARROW,
+            Self::Sixteen => LARGEST,
+        }
+    }
+
+    /// Values of a row of `inputs`, the last being zeros.
+    fn row_width(self, inputs: usize) -> usize {
+        inputs.next_multiple_of(match self {
+            Self::Eight => BLOCK_NARROW,
+            Self::Sixteen => STEP,
+        })
+    }
 }
 
 /// A matrix `(O, I)` in panels of [`COLUMNS`] outputs, zero beyond the last input and output; `I'` is [`Panels::row`].
@@ -51,7 +77,7 @@ pub(super) enum Panel<'a> {
 impl Panels {
     /// Packs a row-major matrix `(outputs, inputs)`, neither of them 0.
     pub fn new(weight: &[f32], outputs: usize, inputs: usize, bits: Bits, level: Level) -> Self {
-        let (panels, width) = (outputs.div_ceil(COLUMNS), row_width(inputs));
+        let (panels, width) = (outputs.div_ceil(COLUMNS), bits.row_width(inputs));
         let mut values = vec![0i16; panels * width * COLUMNS];
         let mut scales = vec![[0f32; COLUMNS]; panels];
         // Values that a step of the product takes together.
@@ -90,14 +116,14 @@ impl Panels {
         matches!(self.values, Values::Narrow(..))
     }
 
-    /// Values of one row of quantised activations: inputs, and zeros up to a multiple of [`STEP`].
+    /// Values of one row of quantised activations: inputs, and zeros beyond.
     pub fn row(&self) -> usize {
-        row_width(self.inputs)
+        self.bits.row_width(self.inputs)
     }
 
     /// Scales of one row of quantised activations.
     pub fn blocks(&self) -> usize {
-        self.inputs.div_ceil(BLOCK)
+        self.inputs.div_ceil(self.bits.block())
     }
 }
 
@@ -125,17 +151,14 @@ fn narrowed(values: &[i16], width: usize) -> Values {
         }
         begin
     };
-    let begin = bytes.chunks(width * COLUMNS).flat_map(|panel| panel.chunks(BLOCK * COLUMNS).map(sums)).collect();
+    let begin =
+        bytes.chunks(width * COLUMNS).flat_map(|panel| panel.chunks(BLOCK_NARROW * COLUMNS).map(sums)).collect();
     Values::Narrow(bytes, begin)
 }
 
 /// The larger one, NaN where one is.
 fn largest(a: f32, b: f32) -> f32 {
     if b > a || b.is_nan() { b } else { a }
-}
-
-fn row_width(inputs: usize) -> usize {
-    inputs.next_multiple_of(STEP)
 }
 
 #[cfg(test)]

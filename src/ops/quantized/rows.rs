@@ -1,13 +1,13 @@
 //! A few rows through a layer, from their source to the result.
 
-use super::pack::{Bits, Panel};
-use super::round::{LARGEST, LARGEST_NARROW, quantise, quantise_narrow};
-use super::tile::{self, COLUMNS, Narrow, ROWS, Tile, Wide};
+use super::pack::Panel;
+use super::round::{quantise, quantise_narrow};
+use super::tile::{self, COLUMNS, NO_SUMS, Narrow, Tile, Unit, Wide};
 use super::{Input, Norm, Quantized};
 use crate::ops::activation::gelu_value;
 use crate::ops::im2col::Geometry;
 use crate::ops::norm::normalise;
-use crate::ops::simd::{Level, dispatch};
+use crate::ops::simd::dispatch;
 use crate::ops::store;
 use std::cell::RefCell;
 
@@ -39,21 +39,21 @@ impl Quantized {
         let (inputs, outputs) = (self.panels.inputs, self.panels.outputs);
         let (width, blocks) = (self.panels.row(), self.panels.blocks());
         let count = y.len() / outputs;
-        let tiles = count.div_ceil(ROWS);
-        let level = Level::current();
-        let largest = if self.panels.bits == Bits::Eight { LARGEST_NARROW } else { LARGEST };
-        let narrow = self.panels.narrow();
+        let (level, bits, narrow) = (self.level, self.panels.bits, self.panels.narrow());
+        let unit = if narrow { Unit::for_bytes(level) } else { Unit::Vectors(level) };
+        let height = unit.rows();
+        let tiles = count.div_ceil(height);
         SCRATCH.with_borrow_mut(|Scratch { row, wide: values, narrow: bytes, scales }| {
             row.clear();
             row.resize(width, 0.0);
             // Rows beyond the last keep what they had: their sums are not used.
-            let size = tiles * ROWS * width;
+            let size = tiles * height * width;
             if narrow {
                 bytes.resize(bytes.len().max(size), 0);
             } else {
                 values.resize(values.len().max(size), 0);
             }
-            scales.resize(scales.len().max(tiles * ROWS * blocks), 0.0);
+            scales.resize(scales.len().max(tiles * height * blocks), 0.0);
             dispatch(
                 #[inline(always)]
                 || {
@@ -77,26 +77,26 @@ impl Quantized {
                         if narrow {
                             quantise_narrow(level, row, &mut bytes[range], scales);
                         } else {
-                            quantise(level, largest, row, &mut values[range], scales);
+                            quantise(level, bits, row, &mut values[range], scales);
                         }
                     }
                 },
             );
-            let mut tile: Tile = [[0.0; COLUMNS]; ROWS];
+            let mut tile = NO_SUMS;
             for (p, (panel, columns)) in self.panels.iter().enumerate() {
                 for t in 0..tiles {
-                    let range = t * ROWS * width..(t + 1) * ROWS * width;
-                    let scales = &scales[t * ROWS * blocks..][..ROWS * blocks];
+                    let range = t * height * width..(t + 1) * height * width;
+                    let scales = &scales[t * height * blocks..][..height * blocks];
                     match panel {
                         Panel::Wide(panel) => {
-                            tile::multiply(level, Wide { x: &values[range], scales, panel }, &mut tile);
+                            let operands = Wide { x: &values[range], scales, panel, block: bits.block() };
+                            tile::multiply(level, operands, &mut tile);
                         }
                         Panel::Narrow(panel, begin) => {
-                            let operands = Narrow { x: &bytes[range], scales, panel, begin };
-                            tile::multiply_narrow(level, operands, &mut tile);
+                            unit.multiply(Narrow { x: &bytes[range], scales, panel, begin }, &mut tile);
                         }
                     }
-                    let rows = t * ROWS..count.min((t + 1) * ROWS);
+                    let rows = t * height..count.min((t + 1) * height);
                     dispatch(
                         #[inline(always)]
                         || self.finish(&tile, p, columns, rows, sum, y),
