@@ -19,6 +19,9 @@ pub(crate) enum Level {
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// The same, and integer dot products (AVX-VNNI): Intel's desktop CPUs since Alder Lake.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     /// AVX-512 with VNNI: Ice Lake, Zen 4 and later.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -38,6 +41,8 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Self::Amx => "amx",
@@ -49,11 +54,13 @@ impl Level {
         let mut levels = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
         {
-            let vnni = is_x86_feature_detected!("avx512vnni");
-            match pulp::Arch::new() {
-                pulp::Arch::V4(_) if vnni => levels.extend([Self::Avx2, Self::Avx512]),
-                pulp::Arch::V4(_) | pulp::Arch::V3(_) => levels.push(Self::Avx2),
-                _ => (),
+            let arch = pulp::Arch::new();
+            if matches!(arch, pulp::Arch::V3(_) | pulp::Arch::V4(_)) {
+                levels.push(Self::Avx2);
+                levels.extend(is_x86_feature_detected!("avxvnni").then_some(Self::AvxVnni));
+            }
+            if matches!(arch, pulp::Arch::V4(_)) && is_x86_feature_detected!("avx512vnni") {
+                levels.push(Self::Avx512);
             }
             if levels.contains(&Self::Avx512) && amx::supported() {
                 levels.push(Self::Amx);
@@ -93,7 +100,7 @@ impl Level {
     /// Whether it multiplies bytes faster than 16-bit integers.
     pub(crate) fn prefers_bytes(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return matches!(self, Self::Avx512 | Self::Amx);
+        return matches!(self, Self::AvxVnni | Self::Avx512 | Self::Amx);
         #[cfg(not(target_arch = "x86_64"))]
         false
     }
@@ -103,7 +110,7 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::Portable => pulp::Arch::Scalar,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => pulp::x86::V3::try_new().map_or(pulp::Arch::Scalar, pulp::Arch::V3),
+            Self::Avx2 | Self::AvxVnni => pulp::x86::V3::try_new().map_or(pulp::Arch::Scalar, pulp::Arch::V3),
             _ => pulp::Arch::new(),
         }
     }

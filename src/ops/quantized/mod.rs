@@ -13,6 +13,8 @@ mod round;
 mod rows;
 mod tail;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use super::im2col::Geometry;
 use super::simd::Level;

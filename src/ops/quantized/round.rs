@@ -29,7 +29,7 @@ pub(super) fn quantise(level: Level, bits: Bits, row: &[f32], values: &mut [i16]
         Level::Avx512 | Level::Amx => unsafe { x86::avx512(bits, row, values, scales) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Level::Avx2 => unsafe { x86::avx2(bits, row, values, scales) },
+        Level::Avx2 | Level::AvxVnni => unsafe { x86::avx2(bits, row, values, scales) },
         Level::Portable => portable(bits, row, values, scales, |bits| bits as i16),
     }
 }
@@ -43,6 +43,9 @@ pub(super) fn quantise_narrow(level: Level, row: &[f32], values: &mut [u8], scal
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Level::Avx512 | Level::Amx => unsafe { x86::avx512_narrow(row, values, scales) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::AvxVnni => unsafe { x86::avx2_narrow(row, values, scales) },
         _ => portable(Bits::Eight, row, values, scales, |bits| bits as u8 ^ 0x80),
     }
 }
@@ -114,34 +117,56 @@ mod x86 {
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn avx2(bits: Bits, row: &[f32], values: &mut [i16], scales: &mut [f32]) {
+        for ((block, values), scale) in row.chunks(bits.block()).zip(values.chunks_mut(bits.block())).zip(scales) {
+            let rounded;
+            (rounded, *scale) = rounder_16(bits.largest(), block);
+            for (values, x) in values.as_chunks_mut::<16>().0.iter_mut().zip(block.as_chunks::<16>().0) {
+                // SAFETY: writes 16 values to an array of 16.
+                unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), rounded(x)) };
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn avx2_narrow(row: &[f32], values: &mut [u8], scales: &mut [f32]) {
+        let sign = _mm256_set1_epi8(i8::MIN);
+        for ((block, values), scale) in row.chunks(BLOCK_NARROW).zip(values.chunks_mut(BLOCK_NARROW)).zip(scales) {
+            let rounded;
+            (rounded, *scale) = rounder_16(LARGEST_NARROW, block);
+            for (values, x) in values.as_chunks_mut::<32>().0.iter_mut().zip(block.as_chunks::<32>().0) {
+                let [low, high] = [0, 1].map(|half| rounded(&x.as_chunks::<16>().0[half]));
+                let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi16(low, high));
+                // SAFETY: writes 32 values to an array of 32.
+                unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), _mm256_xor_si256(packed, sign)) };
+            }
+        }
+    }
+
+    /// What rounds 16 values of a block, and the block's scale.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn rounder_16(largest: f32, block: &[f32]) -> (impl Fn(&[f32; 16]) -> __m256i, f32) {
         let (mask, round) = (_mm256_set1_epi32(ABSOLUTE as i32), _mm256_set1_ps(ROUND));
         // SAFETY: reads 8 values from an array of 8.
         let load = |x: &[f32; 8]| unsafe { _mm256_loadu_ps(x.as_ptr()) };
-        for ((block, values), scale) in row.chunks(bits.block()).zip(values.chunks_mut(bits.block())).zip(scales) {
-            let block = block.as_chunks::<8>().0;
-            let mut most = _mm256_setzero_si256();
-            for x in block {
-                most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(load(x)), mask));
-            }
-            let mut lanes = [0u32; 8];
-            // SAFETY: writes 8 values to an array of 8.
-            unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), most) };
-            let inverse;
-            (inverse, *scale) = scale_of(bits.largest(), lanes.into_iter().fold(0, u32::max));
-            let inverse = _mm256_set1_ps(inverse);
-            // Without the bits of ROUND, the integer itself, which packing keeps as it fits 16 bits.
-            let round_8 = |x| {
-                let bits = _mm256_castps_si256(_mm256_fmadd_ps(load(x), inverse, round));
-                _mm256_sub_epi32(bits, _mm256_castps_si256(round))
-            };
-            for (values, x) in values.as_chunks_mut::<16>().0.iter_mut().zip(block.as_chunks::<2>().0) {
-                let packed = _mm256_packs_epi32(round_8(&x[0]), round_8(&x[1]));
-                // SAFETY: writes 16 values to an array of 16.
-                unsafe {
-                    _mm256_storeu_si256(values.as_mut_ptr().cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed))
-                };
-            }
+        let mut most = _mm256_setzero_si256();
+        for x in block.as_chunks::<8>().0 {
+            most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(load(x)), mask));
         }
+        let mut lanes = [0u32; 8];
+        // SAFETY: writes 8 values to an array of 8.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), most) };
+        let (inverse, scale) = scale_of(largest, lanes.into_iter().fold(0, u32::max));
+        let inverse = _mm256_set1_ps(inverse);
+        let rounded = move |x: &[f32; 16]| {
+            // Without the bits of ROUND, the integer itself, which packing keeps as it fits 16 bits.
+            let [low, high] = [0, 1].map(|half| {
+                let bits = _mm256_castps_si256(_mm256_fmadd_ps(load(&x.as_chunks::<8>().0[half]), inverse, round));
+                _mm256_sub_epi32(bits, _mm256_castps_si256(round))
+            });
+            _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high))
+        };
+        (rounded, scale)
     }
 }
 
