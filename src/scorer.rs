@@ -276,7 +276,7 @@ impl Scorer {
     }
 
     /// Whether both are of one network and adapter.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self) -> bool {
         let adapters = [self, other].map(|scorer| scorer.prompt.as_ref().map(Arc::as_ptr));
         Arc::ptr_eq(&self.network, &other.network) && adapters[0] == adapters[1]
     }

@@ -1,6 +1,6 @@
 //! The GPU against the CPU: each operation, and scores of frames. Where there is no GPU they are skipped, and say why.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use qmambaiqa::crops::{CropPlan, Sampling};
 use qmambaiqa::frame::{Colour, Frame, PixelFormat, Plane, Region};
 use qmambaiqa::model::parameters::Precision;
@@ -88,6 +88,60 @@ fn operations() {
                             [scan(0)?, scan(1)?],
                         )?;
                     }
+                }
+            }
+        }
+        Ok(())
+    };
+    run().unwrap();
+}
+
+/// The gradients of each operation, of a sum weighted by noise.
+#[test]
+fn gradients() {
+    let Some(gpu) = gpu("gradients") else { return };
+    type Operation<'a> = (&'a str, Vec<Vec<usize>>, Box<dyn Fn(&[Tensor]) -> Result<Tensor> + 'a>);
+    let run = || -> Result<()> {
+        for (b, h, w, c) in [(1, 1, 1, 1), (2, 5, 7, 33), (3, 14, 14, 96)] {
+            let (l, rank) = (h * w, c.div_ceil(16));
+            let mut operations: Vec<Operation> = vec![
+                (
+                    "layer_norm",
+                    vec![vec![b, l, c], vec![c], vec![c]],
+                    Box::new(|t| ops::layer_norm(&t[0], &t[1], &t[2])),
+                ),
+                ("depthwise", vec![vec![b, h, w, c], vec![c, 1, 3, 3]], {
+                    Box::new(|t| ops::depthwise_conv3x3(&t[0], &t[1], true))
+                }),
+                ("conv3x3", vec![vec![b, h, w, c], vec![8, 9 * c], vec![8]], {
+                    Box::new(|t| ops::conv3x3(&t[0], &t[1], &t[2], 2))
+                }),
+                ("gelu", vec![vec![b, l, c]], Box::new(|t| ops::gelu(&t[0]))),
+                ("mean_tokens", vec![vec![b, l, c]], Box::new(|t| ops::mean_tokens(&t[0]))),
+                ("gated_merge", vec![vec![b, 4, l, c], vec![b, 4, c]], Box::new(|t| ops::gated_merge(&t[0], &t[1]))),
+                ("modulate", vec![vec![b, l, c], vec![b, 1, c], vec![b, 1, c]], {
+                    Box::new(|t| ops::modulate(&t[0], &t[1], &t[2]))
+                }),
+            ];
+            for window in [0, 2] {
+                let orders = Arc::new(ScanOrders::new(h, w, NonZeroUsize::new(window)));
+                let shapes = vec![vec![b, l, c], vec![b, l, 4 * (rank + 2)], vec![4, rank + 3, c]];
+                let scan = move |t: &[Tensor]| ops::selective_scan(&t[0], &t[1], &t[2], &orders, 1, window == 0);
+                operations.push(("scan", shapes, Box::new(scan)));
+            }
+            let mut operands = Operands { random: Random::new(3, 0), gpu: gpu.clone(), of: DType::F32 };
+            for (name, shapes, operation) in operations {
+                let pairs = shapes.iter().map(|shape| operands.parameter(shape)).collect::<Result<Vec<_>>>()?;
+                let shape = operation(&pairs.iter().map(|pair| pair[0].clone()).collect::<Vec<_>>())?;
+                let weights = operands.parameter(shape.dims())?;
+                let of = |i: usize| -> Result<Vec<Tensor>> {
+                    let variables = pairs.iter().map(|pair| Var::from_tensor(&pair[i])).collect::<Result<Vec<_>>>()?;
+                    let inputs: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
+                    let store = (operation(&inputs)? * &weights[i])?.sum_all()?.backward()?;
+                    inputs.iter().map(|input| Ok(store.get(input).expect("a gradient").clone())).collect()
+                };
+                for (i, (cpu, gpu)) in of(0)?.into_iter().zip(of(1)?).enumerate() {
+                    check(&format!("gradient {i} of {name} {b}x{h}x{w}x{c}"), 1e-4, [cpu, gpu])?;
                 }
             }
         }

@@ -66,19 +66,19 @@ element() { # crops a frame, batch
         ! video/x-raw,format=I420,width=1920,height=1080 ! qmambaiqa device=cuda crops="$1" batch="$2" max-latency=1000000000 \
         ! fakesink sync=false || return 1
     end=$(date +%s.%N)
-    awk -v n=$frames -v t="$(echo "$end - $begin" | bc -l 2>/dev/null || "$python" -c "print($end - $begin)")" \
-        -v c="$1" -v b="$2" 'BEGIN { printf "element, 1920x1080, crops=%d batch=%d: %.0f frames/s, start of the process included\n", c, b, n / t }'
+    awk -v n=$frames -v begin="$begin" -v end="$end" -v c="$1" -v b="$2" 'BEGIN {
+        printf "element, 1920x1080, crops=%d batch=%d: %.0f frames/s, start of the process included\n", c, b, n / (end - begin) }'
 }
 
-check "GPU against CPU: operations, scores, a step of training" ./gpu-test --nocapture --test-threads 1
+check "GPU against CPU: operations, gradients, scores, a step of training" ./gpu-test --nocapture --test-threads 1
 check "benchmarks" ./benchmark_gpu
 # A compute-sanitizer that cannot use this machine says so by failing on a program without a fault.
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
-        check "operations under $tool" timeout 240 compute-sanitizer --tool "$tool" --error-exitcode 1 ./gpu-test operations
+        check "operations and gradients under $tool" timeout 240 compute-sanitizer --tool "$tool" --error-exitcode 1 ./gpu-test operations gradients
     done
 else
-    skip "operations under memcheck and racecheck" "no compute-sanitizer here"
+    skip "operations and gradients under memcheck and racecheck" "no compute-sanitizer here"
 fi
 [ ! -f gst/env.sh ] || . gst/env.sh
 if ! command -v gst-launch-1.0 >/dev/null; then

@@ -101,7 +101,8 @@ impl QMambaIqa {
         } else {
             None
         };
-        *self.batch.lock() = Batch { limits, ..Batch::default() };
+        self.stop_batch();
+        self.batch.lock().limits = limits;
         Ok(())
     }
 

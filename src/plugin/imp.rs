@@ -147,8 +147,9 @@ impl BaseTransformImpl for QMambaIqa {
             }
         };
         state.worker = if settings.asynchronous { Some(Arc::new(Worker::start(work)?)) } else { None };
+        self.start_batch(&settings)?;
         *self.state.lock() = Some(state);
-        self.start_batch(&settings)
+        Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {

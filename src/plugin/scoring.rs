@@ -173,7 +173,7 @@ impl QMambaIqa {
         }
         let mut scores = Vec::with_capacity(seen.len());
         // A style prompt may have changed between two frames.
-        for group in frames[..seen.len()].chunk_by(|(a, _), (b, _)| a.scorer.is(&b.scorer)) {
+        for group in frames[..seen.len()].chunk_by(|(a, _), (b, _)| a.scorer.is_same(&b.scorer)) {
             let crops: Vec<&[f32]> = seen[scores.len()..][..group.len()].iter().map(|seen| &*seen.crops).collect();
             match self.score_crops(group[0].0, &crops) {
                 Ok(batch) => scores.extend(batch),
@@ -204,7 +204,7 @@ impl QMambaIqa {
         let Some(cpu) = job.scorer.fallback().transpose()? else { return Err(error) };
         // Frames that were held or handed on before still name the GPU.
         let first = self.state.lock().as_mut().is_some_and(|state| {
-            let first = state.scorer.is(&job.scorer);
+            let first = state.scorer.is_same(&job.scorer);
             if first {
                 state.scorer = cpu.clone();
             }
