@@ -102,7 +102,7 @@ fn gradients() {
     let Some(gpu) = gpu("gradients") else { return };
     type Operation<'a> = (&'a str, Vec<Vec<usize>>, Box<dyn Fn(&[Tensor]) -> Result<Tensor> + 'a>);
     let run = || -> Result<()> {
-        for (b, h, w, c) in [(1, 1, 1, 1), (2, 5, 7, 33), (3, 14, 14, 96)] {
+        for (b, h, w, c) in [(1usize, 1usize, 1usize, 1usize), (2, 5, 7, 33), (3, 14, 14, 96)] {
             let (l, rank) = (h * w, c.div_ceil(16));
             let mut operations: Vec<Operation> = vec![
                 (
