@@ -62,7 +62,7 @@ fn embedded(threads: usize, precision: Precision) -> qmambaiqa::Result<()> {
 fn network(variant: &str, threads: usize, precision: Precision) -> qmambaiqa::Result<()> {
     use rayon::prelude::*;
     let config = Config::named(variant)?;
-    let mut random = Trainable::new(1, Default::default());
+    let mut random = Trainable::new(1, Default::default(), &Device::Cpu);
     QMamba::new(Scope::new(&mut random), &config)?;
     let frozen = |(name, variable): (String, candle_core::Var)| (name, variable.as_detached_tensor());
     let tensors = random.variables.into_iter().map(frozen).collect();

@@ -12,7 +12,7 @@ fn main() -> qmambaiqa::Result<()> {
     let (Some(variant), Some(file)) = (args.next(), args.next()) else {
         return Err(qmambaiqa::Error::Input("usage: random_weights VARIANT FILE.safetensors".into()));
     };
-    let mut random = Trainable::new(1, Default::default());
+    let mut random = Trainable::new(1, Default::default(), &candle_core::Device::Cpu);
     QMamba::new(Scope::new(&mut random), &Config::named(&variant)?)?;
     let mut tensors = BTreeMap::new();
     for (name, variable) in random.variables {

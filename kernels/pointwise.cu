@@ -51,3 +51,23 @@ FOR_EACH_TYPE(MODULATE)
         });                                                                                                            \
     }
 FOR_EACH_TYPE(IM2COL)
+
+// The gradient of im2col's x: each pixel's sum over the patches that it is part of, taps in rising order. Bytes: g once (a
+// pixel is in up to 9 patches, each of which has a value of its own for it), gx once.
+KERNEL im2col_backward(const float* g, float* gx, long long count, int height, int width, int channels, int stride) {
+    const int out_height = (height - 1) / stride + 1, out_width = (width - 1) / stride + 1;
+    each(count, [&](long long i) {
+        const int channel = i % channels, x = i / channels % width;
+        const long long row = i / channels / width, image = row / height;
+        const int y = row % height;
+        float sum = 0.0f;
+        for (int tap = 0; tap < 9; tap++) {
+            const int top = y + 1 - tap / 3, left = x + 1 - tap % 3;
+            if (top < 0 || left < 0 || top % stride != 0 || left % stride != 0) continue;
+            const int to_row = top / stride, to_column = left / stride;
+            if (to_row >= out_height || to_column >= out_width) continue;
+            sum += g[(((image * out_height + to_row) * out_width + to_column) * 9 + tap) * channels + channel];
+        }
+        gx[i] = sum;
+    });
+}

@@ -25,6 +25,16 @@ pub enum Error {
         /// What is wrong with it and what to do.
         message: String,
     },
+    /// A GPU failed: it ran out of memory, or was lost.
+    #[error("{device} fails: {message}; {advice}")]
+    Device {
+        /// Its name.
+        device: String,
+        /// Its reason.
+        message: String,
+        /// What to do.
+        advice: &'static str,
+    },
     /// A tensor operation failed: wrong shapes, or the device.
     #[error("computation failed: {}", plain(.0))]
     Tensor(#[from] candle_core::Error),

@@ -5,7 +5,7 @@ use crate::embedded;
 use crate::model::load::{self, Description};
 use crate::model::parameters::Precision;
 use crate::model::{Adapter, QMamba};
-use candle_core::Device;
+use candle_core::{DType, Device};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,6 +30,7 @@ pub(crate) struct Network {
 struct Key {
     model: String,
     precision: &'static str,
+    activations: &'static str,
     /// As it prints, since devices have no order.
     device: String,
     /// Length and time of change.
@@ -44,20 +45,31 @@ impl Network {
     /// # Errors
     /// Unusable weights.
     pub(crate) fn open(model: &str, precision: Precision, device: &Device) -> Result<Arc<Self>> {
-        // The integers of the standard precision are for CPUs.
-        let precision = if device.is_cpu() { precision } else { Precision::Exact };
+        // The integers are for CPUs; GPUs have 16-bit floats in their place.
+        let (precision, activations) = match (device.is_cpu(), precision) {
+            (true, precision) => (precision, DType::F32),
+            (false, Precision::Exact) => (Precision::Exact, DType::F32),
+            (false, Precision::Standard | Precision::Fast) => (Precision::Exact, DType::F16),
+        };
         let path = Path::new(model);
         let about = if embedded::has(model) { None } else { path.metadata().ok() };
         let file = about.map(|about| (about.len(), about.modified().ok()));
         let on = format!("{:?}", device.location());
-        let key = Key { model: model.to_owned(), precision: precision.nick(), device: on, file };
+        let key = Key {
+            model: model.to_owned(),
+            precision: precision.nick(),
+            activations: activations.as_str(),
+            device: on,
+            file,
+        };
         // Held while loading: scorers that start at once load it once.
         let mut loaded = LOADED.lock();
         loaded.retain(|_, network| network.strong_count() > 0);
         if let Some(network) = loaded.get(&key).and_then(Weak::upgrade) {
             return Ok(network);
         }
-        let (model, prompt, description) = load::network_on(embedded::read_model(model)?, path, precision, device)?;
+        let (model, prompt, description) =
+            load::network_on(embedded::read_model(model)?, path, precision, device, activations)?;
         let prompt = prompt.map(Arc::new);
         let network =
             Arc::new(Self { model, device: device.clone(), prompt, description, embedded_prompts: Mutex::default() });

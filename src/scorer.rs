@@ -10,6 +10,7 @@ use crate::model::{Adapter, CROP, Output};
 use crate::network::Network;
 use crate::ops::gpu;
 use crate::ops::simd::Level;
+use crate::random::Random;
 use crate::{Error, Result};
 use candle_core::{Device, DeviceLocation, Tensor};
 use rayon::prelude::*;
@@ -19,6 +20,14 @@ use std::sync::Arc;
 
 /// What stands for no style prompt.
 pub const NO_STYLE_PROMPT: &str = "none";
+
+/// Values of a crop.
+const VALUES: usize = CROP * CROP * 3;
+/// Most crops that go through the network on a GPU at once: more bring no speed, and take memory.
+const GPU_BATCH: usize = 256;
+
+/// Of 100, how far scores of a GPU in half precision may be from the CPU's.
+const AGREEMENT: f64 = 0.2;
 
 /// What a scorer is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +83,12 @@ pub struct Scorer {
     prompt_name: Arc<str>,
     model_name: Arc<str>,
     threads: Arc<rayon::ThreadPool>,
+    /// What it was made from, with the style prompt of now.
+    options: Options,
+    notice: Option<Arc<str>>,
+    /// What the next scoring fails with, as if by a GPU.
+    #[cfg(test)]
+    pub(crate) fault: Arc<parking_lot::Mutex<Option<Error>>>,
 }
 
 impl std::fmt::Debug for Scorer {
@@ -83,19 +98,30 @@ impl std::fmt::Debug for Scorer {
 }
 
 impl Scorer {
-    /// Loads a model.
+    /// Loads a model. With the device `auto` a GPU is taken only where it scores as the CPU does; where it does not, the CPU is
+    /// taken and [`notice`](Self::notice) says why.
     ///
     /// # Errors
     /// Unusable weights, a device that is not there.
     pub fn open(options: &Options) -> Result<Self> {
         let device = device::open(&options.device)?;
+        if options.device != "auto" || device.is_cpu() {
+            return Self::on(options, &device);
+        }
+        let cpu = Self::on(options, &Device::Cpu)?;
+        let gpu = Self::on(options, &device).and_then(|gpu| gpu.agrees_with(&cpu).map(|()| gpu));
+        gpu.or_else(|why| Ok(Self { notice: Some(format!("the CPU scores and not the GPU: {why}").into()), ..cpu }))
+    }
+
+    /// Loads a model onto a device.
+    fn on(options: &Options, device: &Device) -> Result<Self> {
         Level::check().map_err(Error::Input)?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads) // 0: as many as there are cores
             .thread_name(|i| format!("qmambaiqa-{i}"))
             .build()
             .map_err(|e| Error::Input(format!("cannot start {} threads: {e}", options.threads)))?;
-        let network = pool.install(|| Network::open(&options.model, options.precision, &device))?;
+        let network = pool.install(|| Network::open(&options.model, options.precision, device))?;
         let name = network.description.metadata.get("name").cloned();
         let mut scorer = Self {
             prompt: None,
@@ -103,6 +129,10 @@ impl Scorer {
             model_name: name.unwrap_or_else(|| short_name(&options.model)).into(),
             network,
             threads: Arc::new(pool),
+            options: options.clone(),
+            notice: None,
+            #[cfg(test)]
+            fault: Arc::default(),
         };
         scorer.set_style_prompt(&options.style_prompt, options.force_style_prompt)?;
         Ok(scorer)
@@ -122,7 +152,45 @@ impl Scorer {
         } else {
             (Some(self.network.adapter(style_prompt, force)?), short_name(style_prompt).into())
         };
+        self.options.style_prompt = style_prompt.to_owned();
+        self.options.force_style_prompt = force;
         Ok(())
+    }
+
+    /// Why the device `auto` is not the GPU that there is.
+    pub fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
+    }
+
+    /// What takes a GPU's place when it fails, the CPU; none where the GPU was asked for by name, or this is the CPU already.
+    pub fn fallback(&self) -> Option<Result<Self>> {
+        #[cfg(test)]
+        let on_gpu = true;
+        #[cfg(not(test))]
+        let on_gpu = !self.network.device.is_cpu();
+        (on_gpu && self.options.device == "auto").then(|| Self::on(&self.options, &Device::Cpu))
+    }
+
+    /// Whether both score one crop alike.
+    fn agrees_with(&self, other: &Self) -> Result<()> {
+        let mut random = Random::new(1, 0);
+        // A gradient with noise, of which something is left at every size of features.
+        let crop = (0..VALUES).map(|i| {
+            let (row, column) = (i / 3 / CROP, i / 3 % CROP);
+            (row + column) as f32 / CROP as f32 - 1.0 + 0.5 * (random.uniform() as f32 - 0.5)
+        });
+        let crop: Vec<f32> = crop.collect();
+        let [own, others] = [self.score_crops(&crop)?.raw, other.score_crops(&crop)?.raw];
+        let (low, high) = self.network.description.range.unwrap_or((0.0, 1.0));
+        let difference = 100.0 * ((own - others) / (high - low)).abs();
+        if difference <= AGREEMENT {
+            return Ok(());
+        }
+        Err(Error::Input(format!(
+            "{} scores a test picture {difference:.2} of 100 away from {} (at most {AGREEMENT} is right)",
+            self.device(),
+            other.device()
+        )))
     }
 
     /// The embedded model's name, or the weights file's name.
@@ -163,7 +231,15 @@ impl Scorer {
     /// # Errors
     /// As [`score`](Self::score), and a region that is not within the frame.
     pub fn score_regions(&self, frame: &Frame, regions: &[Region], plan: &CropPlan, index: u64) -> Result<Score> {
-        self.threads.install(|| self.score_crops(&plan.sample_regions(frame, regions, index)?))
+        self.score_crops(&self.crops(frame, regions, plan, index)?)
+    }
+
+    /// The crops that [`score_regions`](Self::score_regions) scores, normalised, `(N, 224, 224, 3)`.
+    ///
+    /// # Errors
+    /// As [`CropPlan::sample_regions`].
+    pub fn crops(&self, frame: &Frame, regions: &[Region], plan: &CropPlan, index: u64) -> Result<Vec<f32>> {
+        self.threads.install(|| plan.sample_regions(frame, regions, index))
     }
 
     /// Scores normalised crops, `(N, 224, 224, 3)`, by [`Frame`]s' way: see [`score`](Self::score).
@@ -171,13 +247,38 @@ impl Scorer {
     /// # Errors
     /// As [`score`](Self::score).
     pub fn score_crops(&self, crops: &[f32]) -> Result<Score> {
-        let raws = self.each_crop(crops, |output| match output.score.to_vec1::<f32>()?.as_slice() {
+        match self.score_batch(&[crops])?[..] {
+            [score] => Ok(score),
+            _ => Err(Error::Input("no crops to score".into())),
+        }
+    }
+
+    /// Scores the [`crops`](Self::crops) of several frames in one batch, which a GPU is faster with. Each frame's score is what
+    /// it would be alone; on a GPU, up to its roundings.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score), of any of them.
+    pub fn score_batch(&self, frames: &[&[f32]]) -> Result<Vec<Score>> {
+        let crops: Vec<&[f32]> = frames.iter().flat_map(|frame| frame.chunks_exact(VALUES)).collect();
+        let raws = self.each_crop(&crops, |output| match output.score.to_vec1::<f32>()?.as_slice() {
             &[raw] if raw.is_finite() => Ok(f64::from(raw)),
             raw => {
                 Err(Error::Input(format!("model {} gives {raw:?} for this frame, no finite score", self.model_name)))
             }
         })?;
-        Ok(self.summarise(&raws))
+        let mut raws = &raws[..];
+        let each = frames.iter().map(|frame| {
+            let own;
+            (own, raws) = raws.split_at(frame.len() / VALUES);
+            self.summarise(own)
+        });
+        Ok(each.collect())
+    }
+
+    /// Whether both are of one network and adapter.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let adapters = [self, other].map(|scorer| scorer.prompt.as_ref().map(Arc::as_ptr));
+        Arc::ptr_eq(&self.network, &other.network) && adapters[0] == adapters[1]
     }
 
     /// What the head sees of a frame: the mean over crops of the last stage's features, `8 C` values
@@ -187,6 +288,7 @@ impl Scorer {
     /// A frame that no crop can be taken from, or features that are not finite.
     pub fn features(&self, frame: &Frame, plan: &CropPlan, index: u64) -> Result<Vec<f32>> {
         let crops = self.threads.install(|| plan.sample(frame, index))?;
+        let crops: Vec<&[f32]> = crops.chunks_exact(VALUES).collect();
         let all = self.each_crop(&crops, |output| Ok(output.features.flatten_all()?.to_vec1::<f32>()?))?;
         let mut mean = vec![0f32; self.network.model.config().features()];
         for crop in &all {
@@ -199,24 +301,49 @@ impl Scorer {
         }
     }
 
-    fn each_crop<T: Send>(&self, crops: &[f32], read: impl Fn(Output) -> Result<T> + Sync) -> Result<Vec<T>> {
-        let device = &self.network.device;
-        if !device.is_cpu() {
-            let count = crops.len() / (CROP * CROP * 3);
-            let batch = Tensor::from_slice(crops, (count, CROP, CROP, 3), device)?;
+    fn each_crop<T: Send>(&self, crops: &[&[f32]], read: impl Fn(Output) -> Result<T> + Sync) -> Result<Vec<T>> {
+        #[cfg(test)]
+        if let Some(error) = self.fault.lock().take() {
+            return Err(error);
+        }
+        if self.network.device.is_cpu() {
+            // Crop by crop: what one crop gets can then not depend on those beside it, and its activations stay in cache.
+            let one = |crop: &&[f32]| -> Result<T> {
+                let crop = Tensor::from_slice(crop, (1, CROP, CROP, 3), &Device::Cpu)?;
+                read(self.network.model.forward(&crop, self.prompt.as_deref())?)
+            };
+            return self.threads.install(|| crops.par_iter().map(one).collect());
+        }
+        self.on_gpu(crops, read).map_err(|error| match error {
+            Error::Tensor(error) => self.of_gpu(&crate::error::plain(&error)),
+            error => error,
+        })
+    }
+
+    /// What a GPU's error means.
+    fn of_gpu(&self, message: &str) -> Error {
+        let lower = message.to_lowercase().replace('_', " ");
+        let advice = if lower.contains("out of memory") || lower.contains("alloc failed") {
+            "score fewer crops at once (batch, crops), leave more of its memory free, or use the device `cpu`"
+        } else {
+            "start again, see what nvidia-smi says of it, or use the device `cpu`; `auto` goes on with the CPU by itself"
+        };
+        Error::Device { device: self.device(), message: message.to_owned(), advice }
+    }
+
+    fn on_gpu<T>(&self, crops: &[&[f32]], read: impl Fn(Output) -> Result<T>) -> Result<Vec<T>> {
+        let mut all = Vec::with_capacity(crops.len());
+        for crops in crops.chunks(GPU_BATCH) {
+            let batch = Tensor::from_vec(crops.concat(), (crops.len(), CROP, CROP, 3), &self.network.device)?;
             let Output { tokens, features, score } = self.network.model.forward(&batch, self.prompt.as_deref())?;
             let [features, score] = [features, score].map(|t| t.to_device(&Device::Cpu));
             let (features, score) = (features?, score?);
             let of = |t: &Tensor, i| t.narrow(0, i, 1);
-            let each = |i| Ok(Output { tokens: of(&tokens, i)?, features: of(&features, i)?, score: of(&score, i)? });
-            return (0..count).map(|i| each(i).and_then(&read)).collect();
+            for i in 0..crops.len() {
+                all.push(read(Output { tokens: of(&tokens, i)?, features: of(&features, i)?, score: of(&score, i)? })?);
+            }
         }
-        // Crop by crop: what one crop gets can then not depend on those beside it, and its activations stay in cache.
-        let one = |crop: &[f32]| -> Result<T> {
-            let crop = Tensor::from_slice(crop, (1, CROP, CROP, 3), &Device::Cpu)?;
-            read(self.network.model.forward(&crop, self.prompt.as_deref())?)
-        };
-        self.threads.install(|| crops.par_chunks_exact(CROP * CROP * 3).map(one).collect())
+        Ok(all)
     }
 
     fn summarise(&self, raws: &[f64]) -> Score {
@@ -265,6 +392,25 @@ mod tests {
         for (freedom, expected) in [(1, 12.706), (10, 2.228), (11, 2.201), (20, 2.086), (63, 1.998)] {
             assert!((student_t(freedom) - expected).abs() < 1e-3, "{freedom}");
         }
+    }
+
+    #[test]
+    fn a_device_is_taken_where_it_scores_as_the_cpu_does() {
+        let open = |precision, prompt: &str| {
+            Scorer::open(&Options { precision, style_prompt: prompt.into(), ..Options::default() }).unwrap()
+        };
+        let exact = open(Precision::Exact, "none");
+        open(Precision::Fast, "none").agrees_with(&exact).unwrap();
+        let error = open(Precision::Exact, "compression").agrees_with(&exact).unwrap_err().to_string();
+        assert!(error.contains("of 100 away from cpu"), "{error}");
+    }
+
+    #[test]
+    fn what_a_gpu_says_comes_with_what_to_do() {
+        let scorer = Scorer::open(&Options::default()).unwrap();
+        let full = scorer.of_gpu("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")").to_string();
+        let lost = scorer.of_gpu("DriverError(CUDA_ERROR_ECC_UNCORRECTABLE, \"...\")").to_string();
+        assert!(full.contains("fewer crops") && lost.contains("nvidia-smi"), "{full} {lost}");
     }
 
     #[test]

@@ -253,7 +253,15 @@ fn pointwise_and_sums() {
                 let expected = ops::conv3x3(&x, &matrix, &zero, stride).unwrap();
                 let maps = Maps { batch, height, width, channels };
                 let got = emulator.run(&layers::im2col(of, maps, stride).unwrap(), &[bytes(&x, of)]);
-                check(&format!("im2col {batch}x{height}x{width}x{channels} {of:?}"), &got[0], of, &expected, 0.0);
+                let name = format!("im2col {batch}x{height}x{width}x{channels} stride {stride}");
+                check(&format!("{name} {of:?}"), &got[0], of, &expected, 0.0);
+                if of == Type::F32 {
+                    let grad = noise(expected.dims(), of, 2);
+                    let gradient = gradients(&[&x], &grad, |t| ops::conv3x3(&t[0], &matrix, &zero, stride));
+                    let program = layers::im2col_backward(maps, stride).unwrap();
+                    let got = emulator.run(&program, &[bytes(&grad, of)]);
+                    check(&format!("gradient of {name}"), &got[0], of, &gradient[0], F32);
+                }
             }
         }
     }

@@ -116,4 +116,7 @@ fn unusable_data_is_named() {
     let output = command.arg("--teacher-features").arg(&teacher).stderr(Stdio::piped()).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && message.contains("each of 30 pictures"), "{message}");
+    let output = train(folder.path(), &out, 1).args(["--device", "cuda:999"]).stderr(Stdio::piped()).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && message.contains("use `cpu`"), "{message}");
 }

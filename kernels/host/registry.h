@@ -58,6 +58,7 @@ inline std::map<std::string, Kernel> registry() {
             EACH(gelu),                 EACH(silu),
             EACH(gelu_backward),        EACH(silu_backward),
             EACH(modulate),             EACH(im2col),
+            ENTRY(im2col_backward),
             EACH(merge_directions),     EACH(gated_merge),
             EACH(mean_tokens),          ENTRY(sum_rows),
             EACH(crops)};

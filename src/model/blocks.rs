@@ -47,12 +47,18 @@ impl Linear {
     }
 
     pub(super) fn with_init(mut scope: Scope, inputs: usize, outputs: usize, init: Init) -> Result<Self> {
-        let weight = scope.get("weight", &[outputs, inputs], init)?;
+        let weight = scope.factor("weight", &[outputs, inputs], init)?;
+        Ok(Self { weight, bias: Some(scope.factor("bias", &[outputs], Init::Zeros)?) })
+    }
+
+    /// In `f32` whatever the activations are.
+    pub(super) fn exact(mut scope: Scope, inputs: usize, outputs: usize) -> Result<Self> {
+        let weight = scope.get("weight", &[outputs, inputs], DEVIATION)?;
         Ok(Self { weight, bias: Some(scope.get("bias", &[outputs], Init::Zeros)?) })
     }
 
     pub(super) fn without_bias(mut scope: Scope, inputs: usize, outputs: usize) -> Result<Self> {
-        Ok(Self { weight: scope.get("weight", &[outputs, inputs], DEVIATION)?, bias: None })
+        Ok(Self { weight: scope.factor("weight", &[outputs, inputs], DEVIATION)?, bias: None })
     }
 
     /// Without bias, from a weight that has been got already.
@@ -80,9 +86,9 @@ const HALVING: usize = 2;
 impl HalvingConv {
     pub(super) fn new(mut scope: Scope, inputs: usize, outputs: usize) -> Result<Self> {
         let init = Init::Normal((2.0 / (9 * inputs) as f64).sqrt());
-        let weight = scope.get("weight", &[outputs, inputs, 3, 3], init)?;
+        let weight = scope.factor("weight", &[outputs, inputs, 3, 3], init)?;
         let matrix = if scope.trainable() { None } else { Some(ops::conv3x3_matrix(&weight)?) };
-        Ok(Self { weight, matrix, bias: scope.get("bias", &[outputs], Init::Zeros)? })
+        Ok(Self { weight, matrix, bias: scope.factor("bias", &[outputs], Init::Zeros)? })
     }
 
     fn matrix(&self) -> Result<Tensor> {

@@ -5,7 +5,7 @@ use super::parameters::{Loaded, Precision, Scope};
 use super::{Adapter, AdapterConfig, Config, QMamba};
 use crate::weights_file::WeightsFile;
 use crate::{Error, Result};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -118,10 +118,10 @@ pub fn fingerprint<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor
 /// # Errors
 /// Names the tensor that is missing, unknown or mis-shaped; says what to do about a classification head.
 pub fn network(file: WeightsFile, path: &Path, precision: Precision) -> Result<(QMamba, Option<Adapter>, Description)> {
-    network_on(file, path, precision, &Device::Cpu)
+    network_on(file, path, precision, &Device::Cpu, DType::F32)
 }
 
-/// As [`network`], on a device.
+/// As [`network`], on a device, with activations of a type: see [`Source::activations`](super::parameters::Source::activations).
 ///
 /// # Errors
 /// As [`network`], and memory that the device lacks.
@@ -130,6 +130,7 @@ pub fn network_on(
     path: &Path,
     precision: Precision,
     device: &Device,
+    activations: DType,
 ) -> Result<(QMamba, Option<Adapter>, Description)> {
     let wrong = |message: String| Error::Weights { path: path.to_owned(), message };
     let metadata = file.metadata.clone();
@@ -150,9 +151,10 @@ pub fn network_on(
     // A head in such a file is the network's.
     let adapter_config =
         AdapterConfig { head: false, ..adapter_config(&description.metadata, &tensors).map_err(wrong)? };
-    let mut source = Loaded { tensors, precision, device: device.clone() };
+    let mut source = Loaded { tensors, precision, device: device.clone(), activations };
     let of_file = |e: candle_core::Error| wrong(crate::error::plain(&e));
     let model = QMamba::new(Scope::new(&mut source), &description.config).map_err(of_file)?;
+    source.activations = DType::F32; // adapters'
     let adapter = if has_adapter {
         Some(Adapter::new(&mut source, &description.config, &adapter_config).map_err(of_file)?)
     } else {
@@ -190,7 +192,8 @@ pub fn adapter(
             description.fingerprint
         )));
     }
-    let mut source = Loaded { tensors: tensors(file, path)?, precision: Precision::default(), device: device.clone() };
+    // In 32-bit floats, whatever the network's activations: it is little beside them.
+    let mut source = Loaded { tensors: tensors(file, path)?, device: device.clone(), ..Loaded::default() };
     let config = adapter_config(&metadata, &source.tensors).map_err(wrong)?;
     if !metadata.contains_key(ADAPTER) {
         // A file with network and adapter serves as an adapter too.
@@ -217,7 +220,7 @@ pub fn adapter_alone(file: &WeightsFile, path: &Path) -> Result<Option<AdapterCo
         return Ok(None);
     }
     let shapes = file.tensors.iter().map(|(name, raw)| {
-        let none = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu)?;
+        let none = Tensor::zeros((), DType::F32, &Device::Cpu)?;
         Ok((name.clone(), none.broadcast_as(raw.shape.as_slice())?))
     });
     let shapes = shapes.collect::<Result<_>>()?;

@@ -11,7 +11,7 @@ pub use adapter::{Adapter, AdapterConfig};
 pub use config::{CROP, Config};
 
 use blocks::{Linear, Norm, PatchEmbed, Prepared, VssBlock, downsample};
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use parameters::Scope;
 
 /// The network.
@@ -22,6 +22,7 @@ pub struct QMamba {
     stages: Vec<Stage>,
     norm: Norm,
     head: Linear,
+    activations: DType,
 }
 
 #[derive(Debug)]
@@ -64,7 +65,8 @@ impl QMamba {
             patch_embed,
             stages,
             norm: Norm::new(scope.pp("norm"), config.features())?,
-            head: Linear::new(scope.pp("head"), config.features(), 1)?,
+            head: Linear::exact(scope.pp("head"), config.features(), 1)?,
+            activations: scope.activations(),
         })
     }
 
@@ -73,12 +75,12 @@ impl QMamba {
         &self.config
     }
 
-    /// Scores normalised crops `(B, H, W, 3)`, changed by an adapter where one is given.
+    /// Scores normalised crops `(B, H, W, 3)`, `f32`, changed by an adapter where one is given.
     ///
     /// # Errors
     /// Crops of another shape.
     pub fn forward(&self, crops: &Tensor, adapter: Option<&Adapter>) -> Result<Output> {
-        let mut x = self.patch_embed.forward(crops)?;
+        let mut x = self.patch_embed.forward(&crops.to_dtype(self.activations)?)?;
         for (i, stage) in self.stages.iter().enumerate() {
             for block in &stage.blocks {
                 x = block.forward(&x)?;
@@ -87,11 +89,11 @@ impl QMamba {
                 x = downsample.forward(&x)?;
             }
             if let Some(adapter) = adapter {
-                x = adapter.forward(i, &x)?;
+                x = adapter.forward(i, &x.to_dtype(DType::F32)?)?.to_dtype(self.activations)?;
             }
         }
         let (b, h, w, c) = x.dims4()?;
-        let tokens = self.norm.forward(&x.reshape((b, h * w, c))?)?;
+        let tokens = self.norm.forward(&x.reshape((b, h * w, c))?.to_dtype(DType::F32)?)?;
         let features = crate::ops::mean_tokens(&tokens)?;
         let head = adapter.and_then(|a| a.head.as_ref()).unwrap_or(&self.head);
         let score = head.forward(&features)?.squeeze(1)?;

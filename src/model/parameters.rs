@@ -3,7 +3,7 @@
 //! The networks are built by asking a [`Source`] for each tensor by its checkpoint name, so that names and shapes are
 //! stated once, where the tensor is used.
 
-use candle_core::{Device, Result, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use std::collections::BTreeMap;
 
 /// How a tensor starts where training starts from nothing.
@@ -21,7 +21,8 @@ pub enum Init {
     StepBias,
 }
 
-/// What a network computes its products with.
+/// What a network computes its products with. On a GPU: [`Exact`](Self::Exact) with 32-bit floats, the others with 16-bit floats
+/// (`f16`), activations too, and 32-bit floats inside of what is not a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// 32-bit floats, with gradients.
@@ -76,6 +77,11 @@ pub trait Source {
     fn precision(&self) -> Precision {
         Precision::Exact
     }
+
+    /// The type of activations and of products' weights, with [`Precision::Exact`]; the head computes with `f32` all the same.
+    fn activations(&self) -> DType {
+        DType::F32
+    }
 }
 
 /// A source together with the part of the network that asks.
@@ -114,6 +120,16 @@ impl<'a> Scope<'a> {
     pub fn precision(&self) -> Precision {
         self.source.precision()
     }
+
+    /// See [`Source::activations`].
+    pub fn activations(&self) -> DType {
+        self.source.activations()
+    }
+
+    /// A tensor that products are made with, in the activations' type.
+    pub fn factor(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        self.get(name, shape, init)?.to_dtype(self.activations())
+    }
 }
 
 /// Tensors that have been loaded; what is left when the network has been built is unknown to it.
@@ -125,11 +141,13 @@ pub struct Loaded {
     pub precision: Precision,
     /// Where the network shall run.
     pub device: Device,
+    /// See [`Source::activations`].
+    pub activations: DType,
 }
 
 impl Default for Loaded {
     fn default() -> Self {
-        Self { tensors: BTreeMap::new(), precision: Precision::default(), device: Device::Cpu }
+        Self { tensors: BTreeMap::new(), precision: Precision::default(), device: Device::Cpu, activations: DType::F32 }
     }
 }
 
@@ -144,6 +162,10 @@ impl Source for Loaded {
 
     fn precision(&self) -> Precision {
         self.precision
+    }
+
+    fn activations(&self) -> DType {
+        self.activations
     }
 }
 
@@ -176,15 +198,16 @@ impl Source for Shapes {
 #[derive(Debug)]
 pub struct Trainable {
     seed: u64,
+    device: Device,
     given: BTreeMap<String, Tensor>,
     /// Every variable of the network by name, in the network's order.
     pub variables: Vec<(String, Var)>,
 }
 
 impl Trainable {
-    /// Starts from `given`, and from `seed` where a name is not in it.
-    pub fn new(seed: u64, given: BTreeMap<String, Tensor>) -> Self {
-        Self { seed, given, variables: Vec::new() }
+    /// Starts on `device` from `given`, and from `seed` where a name is not in it.
+    pub fn new(seed: u64, given: BTreeMap<String, Tensor>, device: &Device) -> Self {
+        Self { seed, device: device.clone(), given, variables: Vec::new() }
     }
 
     /// Given tensors that no part of the network has asked for.
@@ -200,7 +223,7 @@ impl Source for Trainable {
             Some(tensor) => bail!("tensor `{name}` has shape {:?}, expected {shape:?}", tensor.dims()),
             None => random(init, shape, self.seed, name)?,
         };
-        let variable = Var::from_tensor(&start)?;
+        let variable = Var::from_tensor(&start.to_device(&self.device)?)?;
         let tensor = variable.as_tensor().clone();
         self.variables.push((name.to_owned(), variable));
         Ok(tensor)

@@ -54,7 +54,7 @@ impl Ss2d {
         let in_proj = Layer::new(Linear::without_bias(scope.pp("in_proj"), width, d)?).after_norm(norm);
         let conv2d = scope.pp("conv2d").get("weight", &[d, 1, 3, 3], Init::Uniform(1.0 / 3.0))?;
         let x_init = Init::Uniform(1.0 / (d as f64).sqrt());
-        let x_proj = scope.get("x_proj_weight", &[DIRECTIONS, r + 2 * STATE, d], x_init)?;
+        let x_proj = scope.factor("x_proj_weight", &[DIRECTIONS, r + 2 * STATE, d], x_init)?;
         let dt_init = Init::Uniform(1.0 / (r as f64).sqrt());
         let scan = ScanWeights::Separate {
             dt_weight: scope.get("dt_projs_weight", &[DIRECTIONS, d, r], dt_init)?,

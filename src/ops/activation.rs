@@ -1,21 +1,22 @@
 //! GELU (exact, by erf) and SiLU, element by element over any shape.
 
+use super::kernels::Type;
 use super::kernels::layers::Activation;
 use super::simd::{dispatch, erf, exp, sigmoid};
 use super::timing::{Part, Timer};
-use super::{CHUNK, Values, cpu_tensor, gpu, kernels, operand};
+use super::{CHUNK, Values, cpu_tensor, gpu, gradients, in_f32, kernels, operand};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-/// `x Phi(x)`, with `Phi` the normal distribution function: `torch.nn.GELU()`. Any shape, `f32`.
+/// `x Phi(x)`, with `Phi` the normal distribution function: `torch.nn.GELU()`. Any shape.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    x.apply_op1(Activation::Gelu)
+    in_f32(x, |x| x.apply_op1(Activation::Gelu))
 }
 
-/// `x sigmoid(x)`. Any shape, `f32`.
+/// `x sigmoid(x)`. Any shape.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    x.apply_op1(Activation::Silu)
+    in_f32(x, |x| x.apply_op1(Activation::Silu))
 }
 
 #[inline(always)]
@@ -98,6 +99,11 @@ impl CustomOp1 for Activation {
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        if x.device().is_cuda() {
+            let program = kernels::layers::activation_backward(*self, Type::F32, x.elem_count())?;
+            let [gx] = gradients(&program, &[x, grad], [x])?;
+            return Ok(gx);
+        }
         let grad = grad.contiguous()?;
         let (values, g) = (Values::of(CustomOp1::name(self), x)?, Values::of(CustomOp1::name(self), &grad)?);
         let gx = match self {

@@ -2,14 +2,14 @@
 
 use super::simd::dispatch;
 use super::timing::{Part, Timer};
-use super::{CHUNK, operand};
+use super::{CHUNK, in_f32, operand};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-/// `x + y` of one shape, `f32`. Candle's own sum runs on a thread pool of its own, whose waiting threads spin: beside ours
+/// `x + y` of one shape and type. Candle's own sum runs on a thread pool of its own, whose waiting threads spin: beside ours
 /// they cost more than they bring.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    if x.device().is_cuda() { x + y } else { x.apply_op2(y, Add) }
+    if x.device().is_cuda() { x + y } else { in_f32(x, |x| x.apply_op2(&y.to_dtype(x.dtype())?, Add)) }
 }
 
 struct Add;

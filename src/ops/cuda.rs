@@ -8,7 +8,8 @@ use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaModule, CudaStr
 use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaStorage, CudaStorageSlice, WrapErr};
-use candle_core::{Device, Layout, Result, Tensor, bail};
+use candle_core::op::BackpropOp;
+use candle_core::{Device, Layout, Result, Storage, Tensor, bail};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -65,20 +66,19 @@ pub(crate) fn multiprocessors(storage: &CudaStorage) -> Result<usize> {
     Ok(count as usize)
 }
 
-/// An image's orders `(K, length)` on the GPU that holds `storage`, there once for as long as they are in use.
-pub(crate) fn orders(orders: &Arc<ScanOrders>, storage: &CudaStorage) -> Result<Tensor> {
+/// An image's orders `(K, length)` on a GPU, there once for as long as they are in use.
+pub(crate) fn orders(orders: &Arc<ScanOrders>, device: &Device) -> Result<Tensor> {
     type Kept = (Weak<ScanOrders>, Device, Tensor);
     static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
-    let device = Device::Cuda(storage.device().clone());
     let mut kept = KEPT.lock();
     kept.retain(|(orders, ..)| orders.strong_count() > 0);
-    let same = |(of, on, _): &&Kept| std::ptr::eq(of.as_ptr(), Arc::as_ptr(orders)) && on.same_device(&device);
+    let same = |(of, on, _): &&Kept| std::ptr::eq(of.as_ptr(), Arc::as_ptr(orders)) && on.same_device(device);
     if let Some((_, _, tensor)) = kept.iter().find(same) {
         return Ok(tensor.clone());
     }
     let tables = orders.tables();
-    let tensor = Tensor::from_vec(tables.concat(), (tables.len(), tables[0].len()), &device)?;
-    kept.push((Arc::downgrade(orders), device, tensor.clone()));
+    let tensor = Tensor::from_vec(tables.concat(), (tables.len(), tables[0].len()), device)?;
+    kept.push((Arc::downgrade(orders), device.clone(), tensor.clone()));
     Ok(tensor)
 }
 
@@ -119,6 +119,26 @@ fn allocate(device: &CudaDevice, of: Type, count: usize) -> Result<CudaStorage> 
 
 /// Runs a program and returns its first result.
 pub(crate) fn run(program: &Program, operands: &[(&CudaStorage, &Layout)]) -> Result<CudaStorage> {
+    let first = launch(program, operands)?.into_iter().next();
+    first.ok_or_else(|| candle_core::Error::Msg(format!("{} has no result", program.operation())))
+}
+
+/// Runs a program on tensors and returns its results, each flat.
+pub(crate) fn apply(program: &Program, operands: &[&Tensor]) -> Result<Vec<Tensor>> {
+    let locked: Vec<_> = operands.iter().map(|operand| operand.storage_and_layout()).collect();
+    let on_gpu = locked.iter().map(|(storage, layout)| match &**storage {
+        Storage::Cuda(storage) => Ok((storage, *layout)),
+        _ => bail!("{}: an operand is not on the GPU", program.operation()),
+    });
+    let made = launch(program, &on_gpu.collect::<Result<Vec<_>>>()?)?;
+    let results = made.into_iter().zip(program.made()).take(program.results());
+    let tensor =
+        |(storage, &(_, count))| Tensor::from_storage(Storage::Cuda(storage), count, BackpropOp::none(), false);
+    Ok(results.map(tensor).collect())
+}
+
+/// Runs a program and returns all that it makes.
+fn launch(program: &Program, operands: &[(&CudaStorage, &Layout)]) -> Result<Vec<CudaStorage>> {
     let Some((first, _)) = operands.first() else { bail!("{}: no operands", program.operation()) };
     let device = first.device();
     let stream = device.cuda_stream();
@@ -153,5 +173,5 @@ pub(crate) fn run(program: &Program, operands: &[(&CudaStorage, &Layout)]) -> Re
             unsafe { builder.launch(config) }.w()?;
         }
     }
-    made.into_iter().next().ok_or_else(|| candle_core::Error::Msg(format!("{} has no result", program.operation())))
+    Ok(made)
 }

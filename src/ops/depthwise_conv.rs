@@ -3,15 +3,15 @@
 use super::activation::{silu_slope, silu_value};
 use super::simd::dispatch;
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, gpu, kernels, operand};
+use super::{Values, cpu_tensor, gpu, gradients, in_f32, kernels, operand};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-/// Channel by channel: `x` `(B, H, W, C)`, `weight` `(C, 1, 3, 3)`, zero padding 1, stride 1, result as `x`.
+/// Channel by channel: `x` `(B, H, W, C)`, `weight` `(C, 1, 3, 3)`, `f32`, zero padding 1, stride 1, result as `x`.
 /// With `silu` the result is `silu(conv(x))`.
 pub fn depthwise_conv3x3(x: &Tensor, weight: &Tensor, silu: bool) -> Result<Tensor> {
-    x.apply_op2(weight, DepthwiseConv { silu })
+    in_f32(x, |x| x.apply_op2(weight, DepthwiseConv { silu }))
 }
 
 struct DepthwiseConv {
@@ -193,6 +193,12 @@ impl CustomOp2 for DepthwiseConv {
     }
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        if x.device().is_cuda() {
+            let Map { height, width, channels } = Map::new(x.dims(), weight.dims())?;
+            let maps = kernels::layers::Maps { batch: x.dim(0)?, height, width, channels };
+            let program = kernels::layers::depthwise_conv_backward(maps, self.silu)?;
+            return gradients(&program, &[x, weight, grad], [x, weight]).map(Into::into);
+        }
         let grad = grad.contiguous()?;
         let (gx, gw) = backward(
             &Values::of("depthwise_conv3x3", x)?,

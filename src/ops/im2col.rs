@@ -1,7 +1,7 @@
 //! 3x3 convolution, padding 1, as patches times a matrix.
 
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, gpu, kernels, linear, operand};
+use super::{Values, cpu_tensor, gpu, gradients, in_f32, kernels, linear, operand};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -15,7 +15,7 @@ pub fn conv3x3_matrix(weight: &Tensor) -> Result<Tensor> {
 /// `x` `(B, H, W, C)` with `matrix` `(O, 9 C)` of [`conv3x3_matrix`] and `bias` `(O,)` to `(B, H', W', O)`, where
 /// `H' = (H - 1) / stride + 1`.
 pub fn conv3x3(x: &Tensor, matrix: &Tensor, bias: &Tensor, stride: usize) -> Result<Tensor> {
-    linear(&x.apply_op1(Im2Col { stride })?, matrix, Some(bias))
+    linear(&in_f32(x, |x| x.apply_op1(Im2Col { stride }))?, matrix, Some(bias))
 }
 
 /// `(B, H, W, C)` to `(B, H', W', 9 C)`: the 3x3 neighbourhood, row by row; zeros outside.
@@ -121,6 +121,12 @@ impl CustomOp1 for Im2Col {
     }
 
     fn bwd(&self, x: &Tensor, _patches: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        if x.device().is_cuda() {
+            let Geometry { height, width, channels, stride, .. } = Geometry::new(x.dims(), self.stride)?;
+            let maps = kernels::layers::Maps { batch: x.dim(0)?, height, width, channels };
+            let [gx] = gradients(&kernels::layers::im2col_backward(maps, stride)?, &[grad], [x])?;
+            return Ok(gx);
+        }
         let grad = grad.contiguous()?;
         let values = Values::of("conv3x3", &grad)?;
         let g = Geometry::new(x.dims(), self.stride)?;

@@ -2,7 +2,7 @@
 
 use super::simd::{dispatch, sum_by};
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, operand};
+use super::{Values, cpu_tensor, in_f32, operand};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -10,7 +10,7 @@ use rayon::prelude::*;
 /// the rows around it, so results do not depend on the batch (tested).
 const ROWS: usize = 512;
 
-/// `x W^T + b`: `x` `(..., I)`, `weight` `(O, I)`, `bias` `(O,)`, result `(..., O)`.
+/// `x W^T + b`: `x` `(..., I)`, `weight` `(O, I)`, `bias` `(O,)`, all of one type, result `(..., O)`.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     if x.device().is_cuda() {
         let (_, outputs, shape) = geometry(x.layout(), weight.layout(), bias.map(Tensor::layout))?;
@@ -18,10 +18,13 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         let y = x.reshape((rows, ()))?.matmul(&weight.t()?)?;
         return bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))?.reshape(shape);
     }
-    match bias {
-        Some(bias) => x.apply_op3(weight, bias, Linear),
-        None => x.apply_op2(weight, Linear),
-    }
+    in_f32(x, |x| {
+        let weight = weight.to_dtype(x.dtype())?;
+        match bias {
+            Some(bias) => x.apply_op3(&weight, &bias.to_dtype(x.dtype())?, Linear),
+            None => x.apply_op2(&weight, Linear),
+        }
+    })
 }
 
 struct Linear;

@@ -1,6 +1,8 @@
 //! The network's building blocks as candle operations with gradients: what candle has no fast CPU form of.
 //!
-//! Every activation is channels-last, `(B, H, W, C)` or `(B, L, C)`, contiguous and `f32`. Letters, here and in the kernels:
+//! Every activation is channels-last, `(B, H, W, C)` or `(B, L, C)`, contiguous and `f32`, or `f16` or `bf16` with parameters
+//! that stay `f32` where they are not those of products: a GPU computes with `f32` and rounds results, and so does the CPU, which
+//! gains nothing by it but shows what a GPU's scores will be. Letters, here and in the kernels:
 //!
 //! | letter | meaning |
 //! |---|---|
@@ -45,6 +47,7 @@ pub use pool::{gated_merge, mean_tokens};
 pub use selective_scan::selective_scan;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
+use kernels::Program;
 use parking_lot::RwLockReadGuard;
 use std::ops::Deref;
 
@@ -58,6 +61,30 @@ pub(crate) fn operand<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) ->
         (CpuStorage::F32(_), None) => bail!("{op}: operand of shape {:?} is not contiguous", layout.shape()),
         _ => bail!("{op}: operand is {:?}, expected f32", storage_dtype(storage)),
     }
+}
+
+/// An operation on `x`, which the CPU computes in `f32` whatever the type; the result is of `x`'s type.
+fn in_f32(x: &Tensor, operation: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    if x.dtype() == DType::F32 || !x.device().is_cpu() {
+        return operation(x);
+    }
+    operation(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())
+}
+
+/// Gradients by a program of kernels, which is of `f32`, each of the shape and type of its operand in `of`; `operands` are the
+/// program's inputs.
+fn gradients<const N: usize>(program: &Program, operands: &[&Tensor], of: [&Tensor; N]) -> Result<[Option<Tensor>; N]> {
+    let dense = |operand: &&Tensor| {
+        let dtype = if operand.dtype().is_float() { DType::F32 } else { operand.dtype() };
+        operand.detach().to_dtype(dtype)?.contiguous()
+    };
+    let dense = operands.iter().map(dense).collect::<Result<Vec<_>>>()?;
+    let made = gpu::apply(program, &dense.iter().collect::<Vec<_>>())?;
+    let mut gradients = [const { None }; N];
+    for ((gradient, of), made) in gradients.iter_mut().zip(of).zip(made) {
+        *gradient = Some(made.reshape(of.shape())?.to_dtype(of.dtype())?);
+    }
+    Ok(gradients)
 }
 
 fn storage_dtype(storage: &CpuStorage) -> DType {

@@ -19,7 +19,11 @@ pub(crate) fn multiprocessors(_storage: &CudaStorage) -> Result<usize> {
     bail!("{REASON}")
 }
 
-pub(crate) fn orders(_orders: &Arc<ScanOrders>, _storage: &CudaStorage) -> Result<Tensor> {
+pub(crate) fn orders(_orders: &Arc<ScanOrders>, _device: &Device) -> Result<Tensor> {
+    bail!("{REASON}")
+}
+
+pub(crate) fn apply(_program: &Program, _operands: &[&Tensor]) -> Result<Vec<Tensor>> {
     bail!("{REASON}")
 }
 

@@ -2,7 +2,7 @@
 
 use super::simd::{dispatch, sum_by};
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, gpu, kernels, operand};
+use super::{Values, cpu_tensor, gpu, gradients, in_f32, kernels, operand};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -12,9 +12,9 @@ const EPSILON: f32 = 1e-5;
 /// Rows that one task handles.
 const ROWS: usize = 256;
 
-/// `(x - mean) / sqrt(var + 1e-5) * weight + bias` over the last axis: `x` `(..., C)`, `weight` and `bias` `(C,)`.
+/// `(x - mean) / sqrt(var + 1e-5) * weight + bias` over the last axis: `x` `(..., C)`, `weight` and `bias` `(C,)`, `f32`.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.apply_op3(weight, bias, LayerNorm)
+    in_f32(x, |x| x.apply_op3(weight, bias, LayerNorm))
 }
 
 struct LayerNorm;
@@ -141,6 +141,14 @@ impl CustomOp3 for LayerNorm {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        if x.device().is_cuda() {
+            let c = channels(x.layout(), weight.layout(), bias.layout())?;
+            let program = kernels::layers::layer_norm_backward(x.elem_count() / c, c)?;
+            let parameters = Tensor::stack(&[weight, bias], 0)?.detach();
+            let [gx, both] = gradients(&program, &[x, weight, grad], [x, &parameters])?;
+            let part = |i| both.as_ref().map(|both| both.get(i)).transpose();
+            return Ok((gx, part(0)?, part(1)?));
+        }
         let grad = grad.contiguous()?;
         let (gx, gw, gb) = backward(
             &Values::of("layer_norm", x)?,

@@ -2,19 +2,19 @@
 
 use super::simd::dispatch;
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, gpu, kernels, operand};
+use super::{Values, cpu_tensor, gpu, in_f32, kernels, operand};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// The mean over the axis before the last: `(..., L, C)` to `(..., C)`.
 pub fn mean_tokens(x: &Tensor) -> Result<Tensor> {
-    x.apply_op1(MeanTokens)
+    in_f32(x, |x| x.apply_op1(MeanTokens))
 }
 
 /// Each direction's output times its channel gate, summed: `y` `(B, K, L, D)`, `gate` `(B, K, D)`, result `(B, L, D)`.
 pub fn gated_merge(y: &Tensor, gate: &Tensor) -> Result<Tensor> {
-    y.apply_op2(gate, GatedMerge)
+    in_f32(y, |y| y.apply_op2(&gate.to_dtype(y.dtype())?, GatedMerge))
 }
 
 struct MeanTokens;
@@ -62,9 +62,12 @@ impl CustomOp1 for MeanTokens {
     }
 
     fn bwd(&self, x: &Tensor, _mean: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let (l, c) = tokens_and_channels(x.dims())?;
+        if x.device().is_cuda() {
+            return mean_gradient(x, grad).map(Some);
+        }
         let grad = grad.contiguous()?;
         let g = Values::of("mean_tokens", &grad)?;
-        let (l, c) = tokens_and_channels(x.dims())?;
         let mut gx = vec![0f32; x.elem_count()];
         gx.par_chunks_mut(l * c).zip(g.par_chunks(c)).for_each(|(gx, g)| {
             for gx in gx.chunks_exact_mut(c) {
@@ -73,6 +76,18 @@ impl CustomOp1 for MeanTokens {
         });
         cpu_tensor(gx, x.shape()).map(Some)
     }
+}
+
+/// The gradient of [`mean_tokens`] by candle's operations, for GPUs.
+fn mean_gradient(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let axis = x.rank() - 2;
+    (grad / x.dim(axis)? as f64)?.unsqueeze(axis)?.broadcast_as(x.shape())?.contiguous()
+}
+
+/// The gradients of [`gated_merge`] by candle's operations, for GPUs.
+fn merge_gradients(y: &Tensor, gate: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
+    let grad = grad.unsqueeze(1)?; // (B, 1, L, D)
+    Ok((grad.broadcast_mul(&gate.unsqueeze(2)?)?, grad.broadcast_mul(y)?.sum(2)?))
 }
 
 struct GatedMerge;
@@ -124,6 +139,10 @@ impl CustomOp2 for GatedMerge {
 
     fn bwd(&self, y: &Tensor, gate: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (k, l, d) = merge_sizes(y.dims(), gate.dims())?;
+        if y.device().is_cuda() {
+            let (gy, g_gate) = merge_gradients(&y.detach(), &gate.detach(), grad)?;
+            return Ok((Some(gy), Some(g_gate)));
+        }
         let (gate_dense, grad) = (gate.contiguous()?, grad.contiguous()?);
         let (ys, gates) = (Values::of("gated_merge", y)?, Values::of("gated_merge", &gate_dense)?);
         let g = Values::of("gated_merge", &grad)?;
@@ -146,5 +165,25 @@ impl CustomOp2 for GatedMerge {
             );
         });
         Ok((Some(cpu_tensor(gy, y.shape())?), Some(cpu_tensor(g_gate, gate.shape())?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::{Fill, Noise, difference, values};
+
+    /// What GPUs get gradients by, on the CPU, against the CPU's own.
+    #[test]
+    fn gradients_by_candle_are_the_same() {
+        let mut noise = Noise(3);
+        let [x, g] = [&[2, 3, 5, 7][..], &[2, 3, 7]].map(|shape| noise.tensor(shape, Fill::Noise));
+        let expected = MeanTokens.bwd(&x, &g, &g).unwrap().unwrap();
+        assert!(difference(&values(&mean_gradient(&x, &g).unwrap()), &values(&expected)) < 1e-6);
+        let [gate, g] = [&[2, 3, 7][..], &[2, 5, 7]].map(|shape| noise.tensor(shape, Fill::Noise));
+        let (gy, g_gate) = GatedMerge.bwd(&x, &gate, &g, &g).unwrap();
+        let (y, other) = merge_gradients(&x, &gate, &g).unwrap();
+        assert!(difference(&values(&y), &values(&gy.unwrap())) < 1e-6);
+        assert!(difference(&values(&other), &values(&g_gate.unwrap())) < 1e-5);
     }
 }

@@ -1,5 +1,6 @@
 //! Properties, caps and the way of a buffer.
 
+use super::batch::Batch;
 use super::quality::FrameQuality;
 use super::scoring::Next;
 use super::settings::Settings;
@@ -13,6 +14,7 @@ use gstreamer::prelude::*;
 use gstreamer::subclass::prelude::*;
 use gstreamer_base as gst_base;
 use gstreamer_base::prelude::*;
+use gstreamer_base::subclass::base_transform::GenerateOutputSuccess;
 use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 use parking_lot::Mutex;
@@ -26,6 +28,7 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 pub struct QMambaIqa {
     pub(super) settings: Mutex<Settings>,
     pub(super) state: Mutex<Option<State>>,
+    pub(super) batch: Mutex<Batch>,
 }
 
 #[glib::object_subclass]
@@ -132,6 +135,9 @@ impl BaseTransformImpl for QMambaIqa {
                 ("model {} names no range of its output: 0 to 1 is assumed", scorer.model_name())
             );
         }
+        if let Some(notice) = scorer.notice() {
+            gst::element_imp_warning!(self, gst::ResourceError::Failed, ("{notice}"));
+        }
         gst::info!(CAT, imp = self, "model {} on {}", scorer.model_name(), scorer.device());
         FrameQuality::register();
         let weak = self.obj().downgrade();
@@ -141,11 +147,13 @@ impl BaseTransformImpl for QMambaIqa {
             }
         };
         state.worker = if settings.asynchronous { Some(Arc::new(Worker::start(work)?)) } else { None };
+        self.start_batch(&settings)?;
         *self.state.lock() = Some(state);
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        self.stop_batch();
         self.complete_log();
         // Taken out of the lock first: the worker needs it for its last frame.
         let state = self.state.lock().take();
@@ -163,6 +171,11 @@ impl BaseTransformImpl for QMambaIqa {
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
+        match event.view() {
+            gst::EventView::FlushStop(_) => self.batch.lock().clear(),
+            _ if event.is_serialized() => self.release(), // in its place behind the frames that are held
+            _ => (),
+        }
         match event.view() {
             gst::EventView::Eos(_) => {
                 let worker = self.state.lock().as_ref().and_then(|state| state.worker.clone());
@@ -194,27 +207,65 @@ impl BaseTransformImpl for QMambaIqa {
 
     fn transform_ip(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
         self.control(buffer);
-        let quality = match self.next(buffer)? {
-            Next::Pass(held) => held,
-            Next::Score(job) => {
-                let scored = self.score(&job, buffer).map_err(|e| {
-                    gst::element_imp_error!(
-                        self,
-                        gst::StreamError::Failed,
-                        ("frame {} cannot be scored: {e}", job.frame)
-                    );
-                    gst::FlowError::Error
-                })?;
-                self.take(scored, &job, buffer)?
+        let next = self.next(buffer)?;
+        let mut scored = Vec::new();
+        if let Next::Score(job) = &next {
+            let failure;
+            (scored, failure) = self.score(&[(job, buffer)]);
+            if let Some(failure) = failure {
+                return Err(self.failed(&failure));
             }
-        };
-        if let Some(quality) = quality {
-            self.attach(&quality, buffer)?;
         }
-        let overlay = self.settings.lock().overlay;
-        if overlay {
-            self.draw(buffer)?;
-        }
+        self.finish(next, scored.pop(), buffer)?;
         Ok(gst::FlowSuccess::Ok)
+    }
+
+    fn submit_input_buffer(&self, is_discont: bool, inbuf: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        // The base class marks the next buffer that it hands out as the first after a gap: no earlier one may be left.
+        if inbuf.flags().contains(gst::BufferFlags::DISCONT) {
+            self.release();
+        }
+        self.parent_submit_input_buffer(is_discont, inbuf)
+    }
+
+    fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        if !self.batch.lock().is_on() {
+            return self.parent_generate_output();
+        }
+        if let Some(buffer) = self.take_queued_buffer() {
+            self.hold(buffer)?;
+        }
+        let ready = self.batch.lock().pop()?;
+        Ok(ready.map_or(GenerateOutputSuccess::NoOutput, GenerateOutputSuccess::Buffer))
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        if direction == gst::PadDirection::Sink && query.is_serialized() {
+            self.release();
+        }
+        let answered = BaseTransformImplExt::parent_query(self, direction, query);
+        let held = self.batch.lock().latency();
+        if let (true, gst::QueryViewMut::Latency(latency)) = (answered && !held.is_zero(), query.view_mut()) {
+            let held = gst::ClockTime::from_nseconds(held.as_nanos() as u64);
+            let (live, min, max) = latency.result();
+            latency.set(live, min.saturating_add(held), max.map(|max| max.saturating_add(held)));
+        }
+        answered
+    }
+
+    fn propose_allocation(
+        &self,
+        decide_query: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        self.parent_propose_allocation(decide_query, query)?;
+        // Whoever fills buffers from a pool must not wait for those that are held.
+        let held = self.batch.lock().frames();
+        if held > 0 {
+            let (caps, _) = query.get();
+            let size = caps.and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok()).map_or(0, |info| info.size());
+            query.add_allocation_pool(None::<&gst::BufferPool>, size as u32, held, 0);
+        }
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Pixels are never touched, unless the property `overlay` has the score drawn into them.
 
+mod batch;
 mod convert;
 mod imp;
 mod overlay;
@@ -20,6 +21,7 @@ mod scoring;
 mod settings;
 mod state;
 mod stream;
+mod timer;
 mod worker;
 
 pub use quality::{FrameQuality, META_NAME};

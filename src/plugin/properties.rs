@@ -7,6 +7,11 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use std::sync::LazyLock;
 
+/// Most frames in a batch.
+const MAX_BATCH: u32 = 256;
+/// Longest that a frame may be held: an hour.
+const MAX_LATENCY: u64 = 3600 * gst::ClockTime::SECOND.nseconds();
+
 /// A property that is set.
 struct Property {
     spec: glib::ParamSpec,
@@ -98,6 +103,11 @@ static TABLE: LazyLock<Vec<Property>> = LazyLock::new(|| vec![
         buffers carry the last score, marked as held, with its age", asynchronous, mutable_ready()),
     property!(ParamSpecBoolean "hold", "Let frames between scored ones carry the last score, marked as held",
         hold, mutable_playing()),
+    property!(ParamSpecUInt "batch", "Frames that are scored together in one batch, which a GPU is faster with: they are held until \
+        there are so many to score (1 = no frame is held; not with async)",
+        batch, minimum(1), maximum(MAX_BATCH), mutable_ready()),
+    property!(ParamSpecUInt64 "max-latency", "How long a frame may be held for a batch, in nanoseconds; with batch over 1 this is \
+        added to the pipeline's latency", max_latency, maximum(MAX_LATENCY), mutable_ready()),
     property!(ParamSpecDouble "low-threshold", "Scores below raise an alarm, a message of type `alarm` (0 = off)",
         low_threshold, minimum(0.0), maximum(100.0), mutable_playing()),
     property!(ParamSpecDouble "high-threshold",

@@ -31,6 +31,10 @@ pub(super) struct Settings {
     /// Share of the interval by which a scored frame may be late, at random.
     pub jitter: f64,
     pub hold: bool,
+    /// Frames that are scored in one batch.
+    pub batch: u32,
+    /// Nanoseconds that a frame may be held for a batch.
+    pub max_latency: u64,
     pub asynchronous: bool,
     pub low_threshold: f64,
     pub high_threshold: f64,
@@ -73,6 +77,8 @@ impl Default for Settings {
             interval: 0,
             jitter: 0.0,
             hold: false,
+            batch: 1,
+            max_latency: 200 * gst::ClockTime::MSECOND.nseconds(),
             asynchronous: false,
             low_threshold: 0.0,
             high_threshold: 0.0,

@@ -4,7 +4,7 @@ use super::augment::LEVELS;
 use super::settings::Settings;
 use crate::model::Output;
 use crate::ops;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 /// Score differences under this count by their square, above it by their size.
 const HUBER: f64 = 0.05;
@@ -65,13 +65,13 @@ fn own_scores(output: &Output, targets: &Targets, auxiliary: Option<&PassingHead
     let copies = (0..targets.distorted).flat_map(|i| [i; LEVELS]);
     let heads: Vec<u32> = (0..targets.scores.len()).chain(copies).map(|i| targets.heads[i] as u32).collect();
     let count = heads.len();
-    all.gather(&Tensor::from_vec(heads, (count, 1), &Device::Cpu)?, 1)?.squeeze(1)
+    all.gather(&Tensor::from_vec(heads, (count, 1), all.device())?, 1)?.squeeze(1)
 }
 
 pub(super) fn loss(output: &Output, targets: &Targets, heads: &PassingHeads, s: &Settings) -> Result<Loss> {
     let n = targets.scores.len();
     let scores = own_scores(output, targets, heads.auxiliary.as_ref())?;
-    let opinions = Tensor::from_slice(&targets.scores, n, &Device::Cpu)?;
+    let opinions = Tensor::from_slice(&targets.scores, n, scores.device())?;
     let difference = (scores.narrow(0, 0, n)? - opinions)?;
     // Pseudo-Huber, smooth everywhere.
     let score = ((difference.sqr()? + HUBER * HUBER)?.sqrt()? - HUBER)?.mean_all()?;
@@ -82,7 +82,7 @@ pub(super) fn loss(output: &Output, targets: &Targets, heads: &PassingHeads, s: 
         let own = if whole { &output.features } else { &output.tokens };
         let own = (own.narrow(0, 0, taught)? * HEAD_INPUT)?;
         let predicted = ops::linear(&own, &head.weight, Some(&head.bias))?;
-        let features = Tensor::from_slice(&targets.features, predicted.shape(), &Device::Cpu)?;
+        let features = Tensor::from_slice(&targets.features, predicted.shape(), predicted.device())?;
         // The mean over the shard, of which those that the teacher has not seen have no share.
         let mean = ((predicted - features)?.sqr()?.mean_all()? * (taught as f64 / n as f64))?;
         parts[1] = f64::from(mean.to_scalar::<f32>()?);
@@ -92,8 +92,8 @@ pub(super) fn loss(output: &Output, targets: &Targets, heads: &PassingHeads, s: 
         let (better, worse, margins) = pairs(targets);
         if !better.is_empty() {
             let count = better.len();
-            let pick = |i: Vec<u32>| scores.index_select(&Tensor::from_vec(i, count, &Device::Cpu)?, 0);
-            let margins = Tensor::from_vec(margins, count, &Device::Cpu)?;
+            let pick = |i: Vec<u32>| scores.index_select(&Tensor::from_vec(i, count, scores.device())?, 0);
+            let margins = Tensor::from_vec(margins, count, scores.device())?;
             let rank = (margins - (pick(better)? - pick(worse)?)?)?.relu()?.mean_all()?;
             parts[2] = f64::from(rank.to_scalar::<f32>()?);
             total = (total + (rank * s.rank_weight)?)?;

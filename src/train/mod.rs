@@ -5,6 +5,7 @@ mod checkpoint;
 pub mod correlation;
 pub mod dataset;
 pub mod evaluation;
+mod gradients;
 mod loss;
 mod muon;
 mod optimizer;
@@ -16,5 +17,5 @@ mod settings;
 mod student;
 mod teacher;
 
-pub use run::{Progress, Summary, train};
+pub use run::{Progress, Summary, train, train_on};
 pub use settings::{Fold, Optimizer, Phase, ScoreRange, Settings, SplitBy};

@@ -3,7 +3,7 @@
 use super::muon;
 use super::settings::{Optimizer, Settings};
 use crate::Result;
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use rayon::prelude::*;
 
 const BETA1: f64 = 0.9;
@@ -76,7 +76,7 @@ impl State {
     /// Puts the values into the variables that the network reads.
     pub(super) fn publish(&self) -> Result<()> {
         for slot in &self.slots {
-            slot.variable.set(&Tensor::from_slice(&slot.value, slot.variable.shape(), &Device::Cpu)?)?;
+            slot.variable.set(&Tensor::from_slice(&slot.value, slot.variable.shape(), slot.variable.device())?)?;
         }
         Ok(())
     }

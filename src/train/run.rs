@@ -3,7 +3,8 @@
 use super::augment;
 use super::checkpoint::{self, Position};
 use super::correlation::{plcc, srcc};
-use super::loss::{self, PassingHead, PassingHeads, Targets};
+use super::gradients::Shard;
+use super::loss::{PassingHead, PassingHeads};
 use super::optimizer::State;
 use super::parts::{Parts, Sample};
 use super::settings::Settings;
@@ -11,6 +12,7 @@ use super::student::Student;
 use super::teacher::Teacher;
 use crate::crops::{MEAN, STD};
 use crate::model::CROP;
+use crate::model::load::is_passing;
 use crate::model::parameters::{Init, Source};
 use crate::random::Random;
 use crate::{Error, Result};
@@ -22,11 +24,8 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// Pictures whose gradients are computed together. Fixed, so that results do not depend on the number of threads.
-const SHARD: usize = 8;
 /// Pictures of one content in a step; part of a shard, within which pictures are ranked.
 const TOGETHER: usize = 4;
 /// Seconds between checkpoints.
@@ -59,19 +58,22 @@ pub struct Summary {
 }
 
 /// Everything that the steps read.
-struct Run<'a> {
-    settings: &'a Settings,
-    student: Student,
-    teacher: Option<Teacher>,
-    heads: PassingHeads,
+pub(super) struct Run<'a> {
+    pub settings: &'a Settings,
+    pub device: Device,
+    pub student: Student,
+    pub teacher: Option<Teacher>,
+    pub heads: PassingHeads,
     /// Of the sets, then of the auxiliary sets.
-    training: Vec<Sample>,
+    pub training: Vec<Sample>,
     /// Pictures with their scores, 0 to 1.
     validation: Vec<(RgbImage, f64)>,
     /// One thread each, for shards.
-    pools: Vec<rayon::ThreadPool>,
+    pub pools: Vec<rayon::ThreadPool>,
     /// All threads, for the rest.
-    pool: rayon::ThreadPool,
+    pub pool: rayon::ThreadPool,
+    /// The next step's pictures, which are cut and distorted while a GPU is at work.
+    pub ahead: Mutex<Option<(usize, Vec<Shard>)>>,
 }
 
 /// Trains and writes `out`, the weights of the best epoch, with `out`'s name plus `.log.csv`, `.validation.csv` and
@@ -80,30 +82,26 @@ struct Run<'a> {
 /// # Errors
 /// Unusable settings or data, an unwritable output, a loss that is no longer finite.
 pub fn train(settings: &Settings, out: &Path, threads: usize, watch: &(dyn Fn(Progress) + Sync)) -> Result<Summary> {
+    train_on(&Device::Cpu, settings, out, threads, watch)
+}
+
+/// As [`train`], with the network on a device. Equal settings give equal weights on the CPU; on a GPU they may differ in last
+/// digits, as those of a GPU and the CPU do.
+///
+/// # Errors
+/// As [`train`], and what fails on the device.
+pub fn train_on(
+    device: &Device,
+    settings: &Settings,
+    out: &Path,
+    threads: usize,
+    watch: &(dyn Fn(Progress) + Sync),
+) -> Result<Summary> {
     settings.validate()?;
-    let (student, mut source) = Student::new(settings)?;
-    let parameters = source.variables.iter().map(|(_, v)| v.elem_count()).sum();
-    let Parts { training, validation, teacher, held_out } = Parts::load(settings, watch)?;
+    let (run, mut optimizer, held_out) = Run::new(device, settings, threads, watch)?;
     write_bytes(&beside(out, ".validation.csv"), &held_out)?;
-    let features = student.config().features();
-    let mut head = |name: &str, outputs: usize| -> Result<Option<PassingHead>> {
-        if outputs == 0 {
-            return Ok(None);
-        }
-        let weight = source.tensor(&format!("{name}.weight"), &[outputs, features], Init::Zeros)?;
-        Ok(Some(PassingHead { weight, bias: source.tensor(&format!("{name}.bias"), &[outputs], Init::Zeros)? }))
-    };
-    let heads = PassingHeads {
-        teacher: head("teacher", teacher.as_ref().map_or(0, |t| t.size))?,
-        auxiliary: head("auxiliary", settings.auxiliary.len())?,
-    };
-    let threads = threads.max(1);
-    let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build();
-    let failed = |e| Error::Input(format!("cannot start {threads} threads: {e}"));
-    let pools = (0..threads).map(|_| pool(1)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    let pool = pool(threads).map_err(failed)?;
-    let mut optimizer = State::new(std::mem::take(&mut source.variables), settings)?;
-    let run = Run { settings, student, teacher, heads, training, validation, pools, pool };
+    let own = optimizer.slots.iter().filter(|slot| !is_passing(&slot.name));
+    let parameters = own.map(|slot| slot.value.len()).sum();
     run.all(&mut optimizer, out, parameters, watch)
 }
 
@@ -118,13 +116,45 @@ fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// 8-bit RGB to normalised values, (H, W, 3).
-fn normalised(image: &RgbImage, out: &mut Vec<f32>) {
+pub(super) fn normalised(image: &RgbImage, out: &mut Vec<f32>) {
     let table: [[f32; 256]; 3] =
         std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / 255.0 - MEAN[c]) / STD[c]));
     out.extend(image.as_raw().iter().enumerate().map(|(i, &v)| table[i % 3][v as usize]));
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// Everything of a run, the optimiser at its start, and the table of what is held out.
+    pub fn new(
+        device: &Device,
+        settings: &'a Settings,
+        threads: usize,
+        watch: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(Self, State, Vec<u8>)> {
+        let (student, mut source) = Student::new(settings, device)?;
+        let Parts { training, validation, teacher, held_out } = Parts::load(settings, watch)?;
+        let features = student.config().features();
+        let mut head = |name: &str, outputs: usize| -> Result<Option<PassingHead>> {
+            if outputs == 0 {
+                return Ok(None);
+            }
+            let weight = source.tensor(&format!("{name}.weight"), &[outputs, features], Init::Zeros)?;
+            Ok(Some(PassingHead { weight, bias: source.tensor(&format!("{name}.bias"), &[outputs], Init::Zeros)? }))
+        };
+        let heads = PassingHeads {
+            teacher: head("teacher", teacher.as_ref().map_or(0, |t| t.size))?,
+            auxiliary: head("auxiliary", settings.auxiliary.len())?,
+        };
+        let threads = threads.max(1);
+        let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build();
+        let failed = |e| Error::Input(format!("cannot start {threads} threads: {e}"));
+        let pools = (0..threads).map(|_| pool(1)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let pool = pool(threads).map_err(failed)?;
+        let optimizer = State::new(std::mem::take(&mut source.variables), settings)?;
+        let (device, ahead) = (device.clone(), Mutex::default());
+        let run = Self { settings, device, student, teacher, heads, training, validation, pools, pool, ahead };
+        Ok((run, optimizer, held_out))
+    }
+
     fn all(
         &self,
         optimizer: &mut State,
@@ -152,9 +182,7 @@ impl Run<'_> {
         let mut mean = [0f64; 4];
         while position.step < per_epoch * s.epochs() {
             let (epoch, at) = (position.step / per_epoch, position.step % per_epoch);
-            let order = self.order(epoch);
-            let batch = &order[at * s.batch..((at + 1) * s.batch).min(order.len())];
-            let (gradients, parts) = self.gradients(optimizer, batch, epoch)?;
+            let (gradients, parts) = self.gradients(optimizer, position.step, per_epoch)?;
             if !parts[0].is_finite() {
                 let message = format!("the loss is not finite at step {}: try a lower --learning-rate", position.step);
                 return Err(Error::Input(message));
@@ -207,6 +235,13 @@ impl Run<'_> {
         Ok(Summary { srcc, epoch, parameters, seconds: position.seconds })
     }
 
+    /// The pictures of a step.
+    pub fn batch(&self, step: usize, per_epoch: usize) -> Vec<usize> {
+        let (size, at) = (self.settings.batch, step % per_epoch);
+        let order = self.order(step / per_epoch);
+        order[at * size..((at + 1) * size).min(order.len())].to_vec()
+    }
+
     /// An epoch's pictures, in the order in which they are seen.
     fn order(&self, epoch: usize) -> Vec<usize> {
         let s = self.settings;
@@ -254,94 +289,6 @@ impl Run<'_> {
         Ok(file)
     }
 
-    /// The gradients of a batch, one vector a slot, and its losses: total, score, teacher, ranking.
-    fn gradients(&self, optimizer: &State, batch: &[usize], epoch: usize) -> Result<(Vec<Vec<f32>>, [f64; 4])> {
-        let shards: Vec<&[usize]> = batch.chunks(SHARD).collect();
-        type Done = (Vec<Vec<f32>>, [f64; 4]);
-        let done: Vec<Mutex<Option<Result<Done>>>> = shards.iter().map(|_| Mutex::new(None)).collect();
-        let next = AtomicUsize::new(0);
-        // Each worker computes whole shards on one thread: every part of the work is then spread, candle's own too.
-        std::thread::scope(|scope| {
-            for pool in &self.pools {
-                scope.spawn(|| {
-                    pool.install(|| {
-                        while let Some((i, shard)) = {
-                            let i = next.fetch_add(1, Ordering::Relaxed);
-                            shards.get(i).map(|s| (i, *s))
-                        } {
-                            *done[i].lock() = Some(self.shard(optimizer, shard, epoch, batch.len()));
-                        }
-                    });
-                });
-            }
-        });
-        let mut sum: Option<Done> = None;
-        for done in done {
-            let Some(result) = done.into_inner() else { continue };
-            let (gradients, parts) = result?;
-            match &mut sum {
-                None => sum = Some((gradients, parts)),
-                Some((sum, losses)) => {
-                    sum.iter_mut().zip(&gradients).for_each(|(s, g)| s.iter_mut().zip(g).for_each(|(s, g)| *s += g));
-                    losses.iter_mut().zip(parts).for_each(|(l, p)| *l += p);
-                }
-            }
-        }
-        sum.ok_or_else(|| Error::Input("an empty batch".into()))
-    }
-
-    /// One shard's share of the batch's gradients and losses.
-    fn shard(
-        &self,
-        optimizer: &State,
-        shard: &[usize],
-        epoch: usize,
-        batch: usize,
-    ) -> Result<(Vec<Vec<f32>>, [f64; 4])> {
-        let s = self.settings;
-        let side = s.crop(epoch);
-        let (mut pixels, mut copies) = (Vec::new(), Vec::new());
-        let distorted = if s.rank_weight > 0.0 { (s.distorted * shard.len()).div_ceil(8) } else { 0 };
-        let mut targets = Targets { scores: vec![], heads: vec![], taught: 0, features: vec![], distorted };
-        // The pictures that the teacher has seen come first, as the loss wants them.
-        let mut shard = shard.to_vec();
-        shard.sort_by_key(|&index| (self.training[index].row.is_none(), self.training[index].head));
-        for (i, &index) in shard.iter().enumerate() {
-            let sample = &self.training[index];
-            let place = if s.together { sample.content } else { index };
-            let mut random = Random::new(s.seed, ((epoch as u64) << 32) + place as u64);
-            let (crop, place) = augment::random_crop(&sample.image, side, &mut random)?;
-            normalised(&crop, &mut pixels);
-            if i < distorted {
-                for copy in augment::distort(&crop, &mut random)? {
-                    normalised(&copy, &mut copies);
-                }
-            }
-            targets.scores.push(sample.score);
-            targets.heads.push(sample.head);
-            if let (Some(teacher), Some(row)) = (&self.teacher, sample.row) {
-                let picture = (sample.image.width() as usize, sample.image.height() as usize);
-                targets.features.extend(teacher.at(row, picture, place, side, side / 32));
-                targets.taught += 1;
-            }
-        }
-        pixels.append(&mut copies);
-        let count = pixels.len() / (side * side * 3);
-        let crops = Tensor::from_vec(pixels, (count, side, side, 3), &Device::Cpu)?;
-        let output = self.student.forward(&crops)?;
-        let loss = loss::loss(&output, &targets, &self.heads, s)?;
-        let share = shard.len() as f64 / batch as f64;
-        let total = f64::from(loss.total.to_scalar::<f32>()?) * share;
-        let store = (loss.total * share)?.backward()?;
-        let gradients = optimizer.slots.iter().map(|slot| match store.get(&slot.variable) {
-            Some(gradient) => gradient.flatten_all()?.to_vec1::<f32>(),
-            None => Ok(vec![0.0; slot.value.len()]),
-        });
-        let gradients = gradients.collect::<candle_core::Result<_>>()?;
-        let [score, teacher, rank] = loss.parts.map(|p| p * share);
-        Ok((gradients, [total, score, teacher, rank]))
-    }
-
     /// SRCC and PLCC over the held-out pictures, by their central crop.
     fn validate(&self, optimizer: &State) -> Result<(f64, f64)> {
         let student = self.student.averaged(optimizer)?;
@@ -350,7 +297,7 @@ impl Run<'_> {
             let mut pixels = Vec::new();
             normalised(&crop, &mut pixels);
             let shape = (1, crop.height() as usize, crop.width() as usize, 3);
-            let output = student.forward(&Tensor::from_vec(pixels, shape, &Device::Cpu)?)?;
+            let output = student.forward(&Tensor::from_vec(pixels, shape, &self.device)?)?;
             Ok(f64::from(output.score.to_vec1::<f32>()?[0]))
         };
         let scores =

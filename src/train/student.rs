@@ -8,7 +8,7 @@ use crate::model::parameters::{Loaded, Precision, Scope, Trainable};
 use crate::model::{Adapter, AdapterConfig, Config, Output, QMamba};
 use crate::weights_file::{self, WriteDtype};
 use crate::{Error, Result, embedded};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,18 +25,18 @@ pub(super) struct Student {
 const HEAD: &str = "classifier.head.";
 
 impl Student {
-    /// Builds what the settings say, with its variables.
+    /// Builds what the settings say on a device, with its variables.
     ///
     /// # Errors
     /// Unusable weights to start from.
-    pub(super) fn new(settings: &Settings) -> Result<(Self, Trainable)> {
+    pub(super) fn new(settings: &Settings, device: &Device) -> Result<(Self, Trainable)> {
         match &settings.tuning {
-            None => Self::network(settings),
-            Some(adapter) => Self::tuned(settings, adapter),
+            None => Self::network(settings, device),
+            Some(adapter) => Self::tuned(settings, adapter, device),
         }
     }
 
-    fn network(settings: &Settings) -> Result<(Self, Trainable)> {
+    fn network(settings: &Settings, device: &Device) -> Result<(Self, Trainable)> {
         let (config, tensors) = match &settings.start {
             None => (Config::named(&settings.model)?, BTreeMap::new()),
             Some(start) => {
@@ -47,7 +47,7 @@ impl Student {
                 (Config::named(&settings.model)?, tensors)
             }
         };
-        let mut source = Trainable::new(settings.seed, tensors);
+        let mut source = Trainable::new(settings.seed, tensors, device);
         let model = QMamba::new(Scope::new(&mut source), &config)?;
         if let Some(name) = source.unused().find(|name| !load::is_passing(name)) {
             return Err(Error::Input(format!("the weights to start from have an unknown tensor `{name}`")));
@@ -55,12 +55,13 @@ impl Student {
         Ok((Self { model: Arc::new(model), adapter: None, frozen: None }, source))
     }
 
-    fn tuned(settings: &Settings, config: &AdapterConfig) -> Result<(Self, Trainable)> {
+    fn tuned(settings: &Settings, config: &AdapterConfig, device: &Device) -> Result<(Self, Trainable)> {
         let Some(start) = &settings.start else {
             return Err(Error::Input("tuning needs a network to tune (--model)".into()));
         };
         let path = Path::new(start);
-        let (model, own, description) = load::network(embedded::read_model(start)?, path, Precision::Exact)?;
+        let (model, own, description) =
+            load::network_on(embedded::read_model(start)?, path, Precision::Exact, device, DType::F32)?;
         if own.is_some() {
             return Err(Error::Input(format!("{start}: has an adapter already; tune the network without it")));
         }
@@ -70,7 +71,7 @@ impl Student {
             given = load::tensors(embedded::read_model(start)?, path)?;
             given.retain(|name, _| name.starts_with(HEAD));
         }
-        let mut source = Trainable::new(settings.seed, given);
+        let mut source = Trainable::new(settings.seed, given, device);
         let adapter = Adapter::new(&mut source, &description.config, config)?;
         let frozen = Some(Arc::new(description));
         Ok((Self { model: Arc::new(model), adapter: Some(adapter), frozen }, source))
@@ -97,7 +98,8 @@ impl Student {
         let tensors = state.slots.iter().map(|slot| {
             Ok((slot.name.clone(), Tensor::from_slice(&slot.average, slot.variable.shape(), &Device::Cpu)?))
         });
-        let mut source = Loaded { tensors: tensors.collect::<Result<_>>()?, ..Loaded::default() };
+        let device = state.slots.first().map_or(&Device::Cpu, |slot| slot.variable.device()).clone();
+        let mut source = Loaded { tensors: tensors.collect::<Result<_>>()?, device, ..Loaded::default() };
         let (model, adapter) = match &self.adapter {
             None => (Arc::new(QMamba::new(Scope::new(&mut source), self.config())?), None),
             Some(adapter) => {

@@ -1,10 +1,11 @@
 //! What `train` and `tune` share: data, schedule, progress.
 
 use anyhow::{Context as _, Result};
+use candle_core::Device;
 use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use qmambaiqa::model::AdapterConfig;
-use qmambaiqa::train::{Fold, Optimizer, Phase, Progress, ScoreRange, Settings, SplitBy, train};
+use qmambaiqa::train::{Fold, Optimizer, Phase, Progress, ScoreRange, Settings, SplitBy, train_on};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -90,6 +91,9 @@ pub struct TrainingArgs {
     /// Threads (0: one for each core)
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    device: String,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -130,7 +134,8 @@ impl TrainingArgs {
         without_candles_threads()?;
         let threads = threads(self.threads);
         let out = self.out.clone();
-        watched(&self.settings(model, start, tuning), &out, threads)
+        let device = qmambaiqa::device::open(&self.device)?;
+        watched(&device, &self.settings(model, start, tuning), &out, threads)
     }
 
     fn settings(self, model: String, start: Option<String>, tuning: Option<AdapterConfig>) -> Settings {
@@ -209,9 +214,9 @@ pub fn watching() -> Result<(ProgressBar, impl Fn(Progress) + Sync)> {
 }
 
 /// Trains with progress shown.
-fn watched(settings: &Settings, out: &Path, threads: usize) -> Result<()> {
+fn watched(device: &Device, settings: &Settings, out: &Path, threads: usize) -> Result<()> {
     let (bar, watch) = watching()?;
-    let summary = train(settings, out, threads, &watch)?;
+    let summary = train_on(device, settings, out, threads, &watch)?;
     bar.finish_and_clear();
     let reached = match summary.srcc.is_nan() {
         true => format!("nothing held out, epoch {}", summary.epoch),

@@ -4,7 +4,7 @@ use super::AdapterConfig;
 use crate::model::blocks::Linear;
 use crate::model::parameters::{Init, Scope};
 use crate::ops;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 /// A small set of vectors or maps, mixed by the features: equation (1). (`prompts`, `select`)
 #[derive(Debug)]
@@ -106,13 +106,14 @@ fn resize(x: &Tensor, from: (usize, usize), to: (usize, usize)) -> Result<Tensor
             matrix.extend(row.iter().flat_map(|r| column.iter().map(move |c| r * c)));
         }
     }
-    let matrix = Tensor::from_vec(matrix, (to.0 * to.1, from.0 * from.1), &Device::Cpu)?;
+    let matrix = Tensor::from_vec(matrix, (to.0 * to.1, from.0 * from.1), x.device())?;
     ops::linear(&x.transpose(1, 2)?.contiguous()?, &matrix, None)?.transpose(1, 2)?.contiguous()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
 
     #[test]
     fn maps_are_resized_as_everywhere() {

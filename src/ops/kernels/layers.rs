@@ -222,6 +222,22 @@ pub fn im2col(of: Type, maps: Maps, stride: usize) -> Result<Program> {
     Ok(program)
 }
 
+/// Input the gradient of [`im2col`]'s result; result that of `x`.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn im2col_backward(maps: Maps, stride: usize) -> Result<Program> {
+    let Maps { height, width, channels, .. } = maps;
+    let (mut program, [g]) = Program::new("gradient of conv3x3", [Some(Type::F32)]);
+    let gx = program.result(Type::F32, maps.count());
+    let mut arguments = vec![g.into(), gx.into(), Argument::Long(maps.count() as i64)];
+    for size in [height, width, channels, stride] {
+        arguments.push(program.int(size)?);
+    }
+    program.launch("im2col_backward", elements(maps.count()), 0, arguments)?;
+    Ok(program)
+}
+
 /// Inputs `y` `(B, K, L, D)` and `gate` `(B, K, D)`.
 ///
 /// # Errors

@@ -23,14 +23,14 @@ pub use orders::ScanOrders;
 
 use super::kernels::{self, Type};
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, gpu, operand};
+use super::{Values, cpu_tensor, gpu, gradients, in_f32, operand};
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, CudaStorage, CustomOp3, Device, Layout, Result, Shape, Storage, Tensor, bail};
 use std::sync::Arc;
 
 /// Scans `x` in every order.
 ///
-/// - `x` `(B, L, D)`: tokens in pixel order.
+/// - `x` `(B, L, D)`: tokens in pixel order, of the type of `projections`; `parameters` are `f32`.
 /// - `projections` `(B, L, K (R + 2 N))`: for each direction `dt (R)`, `B (N)`, `C (N)`.
 /// - `parameters` `(K, R + 2 + N, D)`: for each direction `W (R)`, `bias`, `A_log (N)`, `skip`; see [`parameters`].
 ///
@@ -43,7 +43,8 @@ pub fn selective_scan(
     state: usize,
     merge: bool,
 ) -> Result<Tensor> {
-    x.apply_op3(projections, parameters, SelectiveScan { orders: Arc::clone(orders), state, merge })
+    let scan = SelectiveScan { orders: Arc::clone(orders), state, merge };
+    in_f32(x, |x| x.apply_op3(&projections.to_dtype(x.dtype())?, parameters, scan))
 }
 
 /// Packs a block's scan parameters, as a checkpoint has them, for [`selective_scan`].
@@ -173,7 +174,7 @@ impl CustomOp3 for SelectiveScan {
         let of = Type::try_from(sx.dtype())?;
         let length = self.orders.tables()[0].len();
         let program = kernels::scan::forward(sizes, of, length, gpu::multiprocessors(sx)?)?;
-        let orders = gpu::orders(&self.orders, sx)?;
+        let orders = gpu::orders(&self.orders, &Device::Cuda(sx.device().clone()))?;
         let (orders, lo) = orders.storage_and_layout();
         let Storage::Cuda(so) = &*orders else { bail!("selective_scan: orders are on another device") };
         let y = gpu::run(&program, &[(sx, lx), (sp, lp), (sw, lw), (so, lo)])?;
@@ -189,6 +190,12 @@ impl CustomOp3 for SelectiveScan {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let sizes = self.sizes(x.dims(), projections.dims(), parameters.dims())?;
+        if x.device().is_cuda() {
+            let program = kernels::scan::backward(sizes, self.orders.tables()[0].len())?;
+            let orders = gpu::orders(&self.orders, x.device())?;
+            let operands = [x, projections, parameters, &orders, grad];
+            return gradients(&program, &operands, [x, projections, parameters]).map(Into::into);
+        }
         let (projections_dense, grad) = (projections.contiguous()?, grad.contiguous()?);
         let (xs, ps) = (Values::of(NAME, x)?, Values::of(NAME, &projections_dense)?);
         let (ws, gs) = (Values::of(NAME, parameters)?, Values::of(NAME, &grad)?);
