@@ -29,7 +29,11 @@ pub(super) const PARAMETERS: [Parameter; 6] = [
     parameter(c"interval", false, c"Seconds between scored frames; 0: every frame"),
     parameter(c"style-prompt", true, c"none, compression, generative, or a weights file"),
     parameter(c"model", true, c"Embedded model (qmamba-nano) or weights file"),
-    parameter(c"time-unit", false, c"Seconds in a unit of the host's time: 0.001 with ffmpeg, 1 with hosts that keep to frei0r"),
+    parameter(
+        c"time-unit",
+        false,
+        c"Seconds in a unit of the host's time: 0.001 with ffmpeg, 1 with hosts that keep to frei0r",
+    ),
 ];
 
 /// A parameter's value. Texts stay as C has them, which asks for them again.

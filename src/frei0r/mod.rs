@@ -95,7 +95,8 @@ pub unsafe extern "C" fn f0r_get_plugin_info(info: *mut PluginInfo) {
             major_version: 0,
             minor_version: 1,
             num_params: PARAMETERS.len() as c_int,
-            explanation: c"Scores the quality of frames without a reference, into a log; frames pass as they are".as_ptr(),
+            explanation: c"Scores the quality of frames without a reference, into a log; frames pass as they are"
+                .as_ptr(),
         });
     }
 }
@@ -110,7 +111,9 @@ pub unsafe extern "C" fn f0r_get_param_info(info: *mut ParamInfo, param_index: c
     let parameter = &PARAMETERS[index];
     let kind = if parameter.is_text { PARAM_STRING } else { PARAM_DOUBLE };
     // SAFETY: by the caller's promise; texts are static.
-    unsafe { info.write(ParamInfo { name: parameter.name.as_ptr(), kind, explanation: parameter.explanation.as_ptr() }) };
+    unsafe {
+        info.write(ParamInfo { name: parameter.name.as_ptr(), kind, explanation: parameter.explanation.as_ptr() })
+    };
 }
 
 /// A new instance for frames of that size; null where there can be none, which is said.

@@ -172,6 +172,7 @@ impl Playing {
                 gst::MessageView::Error(error) => {
                     break Some(match missing {
                         Some(name) => format!("this GStreamer has no {name}"),
+                        None if error.error().message() == NO_VIDEO => NO_VIDEO.into(),
                         None if began.is_none() => format!("it cannot be played: {}", reason(error)),
                         None => reason(error),
                     });
