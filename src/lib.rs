@@ -5,10 +5,12 @@ pub mod device;
 pub mod embedded;
 mod error;
 pub mod frame;
+#[cfg(feature = "frei0r")]
+pub mod frei0r;
 #[cfg(feature = "plugin")]
 pub mod http;
 pub mod indicators;
-#[cfg(feature = "plugin")]
+#[cfg(any(feature = "plugin", feature = "frei0r"))]
 pub mod log;
 #[cfg(feature = "plugin")]
 pub mod metrics;

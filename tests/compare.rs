@@ -109,6 +109,67 @@ fn the_better_one_is_found() {
     assert_eq!((&found["pairs"][0]["verdict"], &found["pairs"][0]["confidence"]), (&"too-short".into(), &Value::Null));
 }
 
+/// A Y4M file of a wide picture within black bars; in `title`, that frame, something shows in the upper one.
+fn letterboxed(path: &Path, block: usize, (top, bottom): (usize, usize), title: Option<usize>) {
+    let mut out = format!("YUV4MPEG2 W{SIDE} H{SIDE} F{RATE}:1 Ip C420jpeg\n").into_bytes();
+    for frame in 0..FRAMES {
+        out.extend(b"FRAME\n");
+        for y in 0..SIDE {
+            let shown = (top..SIDE - bottom).contains(&y) || (title == Some(frame) && (10..20).contains(&y));
+            let pixel = |x| if shown { luma(frame, x / block * block, y / block * block, 0).max(60) } else { 16 };
+            out.extend((0..SIDE).map(pixel));
+        }
+        out.extend(vec![128; SIDE * SIDE / 2]);
+    }
+    fs::write(path, out).unwrap();
+}
+
+/// Bars are those that all have in all frames, so that crops are at the same places; the scores are those of that region.
+#[test]
+fn black_bars_are_left_out_alike() {
+    gst::init().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    letterboxed(&folder.join("a.y4m"), 1, (40, 40), None);
+    letterboxed(&folder.join("b.y4m"), 8, (40, 36), None);
+    let found = report(folder, &["a.y4m", "b.y4m", "--skip-black-bars"]);
+    assert_eq!(found["region"], "0,40,240,164");
+    assert_eq!(found["pairs"][0]["verdict"], "first-better");
+    let region = report(folder, &["a.y4m", "b.y4m", "--region", "0,40,240,164"]);
+    assert_eq!(region["renditions"], found["renditions"]);
+    let whole = report(folder, &["a.y4m", "b.y4m"]);
+    assert_eq!(whole["region"], Value::Null);
+    assert_ne!(whole["renditions"][0]["frames"], found["renditions"][0]["frames"]);
+    // The same by GStreamer.
+    for name in ["a", "b"] {
+        let (from, to) = (folder.join(format!("{name}.y4m")), folder.join(format!("{name}.mkv")));
+        let text = format!(
+            "filesrc location={} ! y4mdec ! x264enc ! matroskamux ! filesink location={}",
+            from.display(),
+            to.display()
+        );
+        let pipeline = gst::parse::launch(&text).unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
+        let end = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(60), &wanted);
+        assert!(matches!(end.unwrap().view(), gst::MessageView::Eos(_)));
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
+    assert_eq!(report(folder, &["a.mkv", "b.mkv", "--skip-black-bars"])["region"], "0,40,240,164");
+
+    // Within a region, and where something shows in a bar of one frame of one video.
+    let found = report(folder, &["a.y4m", "b.y4m", "--skip-black-bars", "--region", "8,20,200,200"]);
+    assert_eq!(found["region"], "8,40,200,164");
+    letterboxed(&folder.join("c.y4m"), 1, (40, 40), Some(FRAMES - 1));
+    let found = report(folder, &["a.y4m", "c.y4m", "--skip-black-bars"]);
+    assert_eq!(found["region"], "0,10,240,220");
+    // Other sizes and pictures that are black throughout.
+    write(&folder.join("small.y4m"), 224, 4, 1, 0);
+    assert!(complaint(folder, &["a.y4m", "small.y4m", "--skip-black-bars", "--shortest"]).contains("is 224x224"));
+    letterboxed(&folder.join("black.y4m"), 1, (SIDE / 2, SIDE / 2), None);
+    assert_eq!(report(folder, &["black.y4m", "black.y4m", "--skip-black-bars"])["region"], Value::Null);
+}
+
 #[test]
 fn what_cannot_be_compared_is_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,6 +9,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" CARGO_TERM_COLOR=neve
 cargo fmt --check
 cargo clippy --quiet --all-targets -- -D warnings
 cargo clippy --quiet --no-default-features -- -D warnings
+cargo clippy --quiet --lib --no-default-features --features frei0r -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
 tests/kernels.sh
 cargo test --no-fail-fast

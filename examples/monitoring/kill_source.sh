@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Kills a source again and again under `qmambaiqa monitor`, and prints how often it came back and the monitor's memory
 # (resident, KiB) at the start and at the end; 20 times take five minutes. QMAMBAIQA names a monitor that is built already.
-# With GStreamer 1.22 HLS fails: its `hlsdemux2` hangs or aborts when the server goes.
-# Usage: kill_source.sh [TIMES [rtsp|hls|srt]]
+# Usage: kill_source.sh [TIMES [rtsp|srt|hls|udp|rtp]]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 times=${1:-20}
@@ -80,8 +79,19 @@ hls)
         disown
     }
     ;;
+udp | rtp)
+    needs tsdemux gstreamer1.0-plugins-bad
+    uri="$protocol://127.0.0.1:$port"
+    [ "$protocol" = udp ] || { needs rtpsrc gstreamer1.0-plugins-bad; pay="! rtpmp2tpay"; }
+    start_source() {
+        gst-launch-1.0 -q $picture ! $encode ! h264parse config-interval=-1 ! mpegtsmux alignment=7 ${pay:-} \
+            ! udpsink host=127.0.0.1 port="$port" >/dev/null 2>&1 &
+        source_=$!
+        disown
+    }
+    ;;
 *)
-    echo "kill_source.sh: $protocol is none of rtsp, hls, srt" >&2
+    echo "kill_source.sh: $protocol is none of rtsp, srt, hls, udp, rtp" >&2
     exit 1
     ;;
 esac

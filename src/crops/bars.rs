@@ -81,10 +81,10 @@ impl Bars {
             *self = Self { known: Some((whole, found)), smaller: None };
             return found;
         };
-        let grown = hull(active, found);
+        let grown = active.hull(found);
         self.smaller = match self.smaller {
             _ if grown != active || found == active => None,
-            Some((shown, count)) => Some((hull(shown, found), count + 1)),
+            Some((shown, count)) => Some((shown.hull(found), count + 1)),
             None => Some((found, 1)),
         };
         let shrunk = self.smaller.take_if(|(_, count)| *count >= PATIENCE).map(|(shown, _)| shown);
@@ -92,13 +92,6 @@ impl Bars {
         self.known = Some((whole, active));
         active
     }
-}
-
-/// The smallest region that has both.
-fn hull(a: Region, b: Region) -> Region {
-    let (x, y) = (a.x.min(b.x), a.y.min(b.y));
-    let (right, bottom) = ((a.x + a.width).max(b.x + b.width), (a.y + a.height).max(b.y + b.height));
-    Region::new(x, y, right - x, bottom - y)
 }
 
 #[cfg(test)]

@@ -34,6 +34,18 @@ impl Region {
         Some(Self { x, y, width, height })
     }
 
+    /// The smallest rectangle that has both.
+    #[must_use]
+    pub fn hull(self, other: Self) -> Self {
+        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
+        let end = |a: usize, a_length: usize, b: usize, b_length: usize| {
+            a.saturating_add(a_length).max(b.saturating_add(b_length))
+        };
+        let (right, bottom) =
+            (end(self.x, self.width, other.x, other.width), end(self.y, self.height, other.y, other.height));
+        Self { x, y, width: right - x, height: bottom - y }
+    }
+
     /// `inner`, whose place is one within this region, at its place in what this one lies in.
     ///
     /// # Errors

@@ -47,7 +47,10 @@ pub(super) fn colour(info: &gst_video::VideoInfo) -> Colour {
 }
 
 /// A mapped frame as the scorer's, with the part that a crop meta leaves.
-pub(super) fn frame<'a>(
+///
+/// # Errors
+/// Its format is none of [`PixelFormat`]'s, or the buffer does not hold it.
+pub fn frame<'a>(
     mapped: &'a gst_video::VideoFrameRef<&'a gstreamer::BufferRef>,
     info: &gst_video::VideoInfo,
 ) -> Result<Frame<'a>> {

@@ -7,6 +7,8 @@
 //!
 //! Pixels are never touched, unless the property `overlay` has the score drawn into them.
 
+#[cfg(feature = "analytics")]
+mod analytics;
 mod batch;
 mod convert;
 mod imp;
@@ -24,6 +26,9 @@ mod stream;
 mod timer;
 mod worker;
 
+#[cfg(feature = "analytics")]
+pub use analytics::CLASS;
+pub use convert::frame;
 pub use quality::{FrameQuality, META_NAME};
 pub use report::{MESSAGE_NAME, Report, Times};
 

@@ -78,6 +78,8 @@ impl FrameQuality {
     /// GStreamer refuses.
     pub fn attach(&self, buffer: &mut gst::BufferRef) -> Result<(), glib::BoolError> {
         Self::register();
+        #[cfg(feature = "analytics")]
+        super::analytics::attach(self.score, buffer)?;
         if let Ok(mut meta) = gst::meta::CustomMeta::from_mut_buffer(buffer, META_NAME) {
             self.write(meta.mut_structure());
             return Ok(());

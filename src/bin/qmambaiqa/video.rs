@@ -4,9 +4,10 @@ use crate::common::Area;
 use anyhow::{Context, Result, anyhow, bail};
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use gstreamer_video::{VideoFrameExt, VideoFrameRef};
+use gstreamer_video::{VideoFrameExt, VideoFrameRef, VideoInfo};
 use image::RgbImage;
 use qmambaiqa::crops::CropPlan;
+use qmambaiqa::frame::{Frame, PixelFormat};
 use qmambaiqa::indicators::Indicators;
 use qmambaiqa::plugin::{FrameQuality, Report};
 use qmambaiqa::{Options, Score};
@@ -56,13 +57,8 @@ pub fn watch(
     looks: Option<Arc<Mutex<Looks>>>,
     each: Each,
 ) -> Result<()> {
-    let path = path.canonicalize().with_context(|| path.display().to_string())?;
-    let pipeline = gst::parse::launch("filesrc name=src ! decodebin name=decode")?;
-    let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| anyhow!("GStreamer built no pipeline"))?;
-    let by_name = |name: &str| pipeline.by_name(name).ok_or_else(|| anyhow!("GStreamer built no {name}"));
-    by_name("src")?.set_property("location", path.to_str().ok_or_else(|| anyhow!("the path is not UTF-8"))?);
     let convert = gst::ElementFactory::make("videoconvert").build()?;
-    let sink = gst::ElementFactory::make("fakesink").property("sync", false).build()?;
+    let sink = sink()?;
     let mut parts = vec![convert.clone()];
     if let Some((width, height)) = size {
         parts.extend(scaled("video/x-raw", width, height)?);
@@ -73,12 +69,70 @@ pub fn watch(
         parts.extend(scaled("video/x-raw,format=GRAY8", THUMBNAIL as u32, THUMBNAIL as u32)?);
     }
     parts.push(sink.clone());
-    pipeline.add_many(&parts)?;
-    gst::Element::link_many(&parts)?;
     if let Some(looks) = looks {
         probe(&convert, &sink, looks)?;
     }
-    let video = convert.static_pad("sink").ok_or_else(|| anyhow!("videoconvert has no sink"))?;
+    run(path, &parts, each)
+}
+
+/// Hands on every frame of a file, scaled to `size` where given.
+///
+/// # Errors
+/// What GStreamer says of a file that it cannot decode, and what `each` fails with.
+pub fn look(
+    path: &Path,
+    size: Option<(u32, u32)>,
+    each: impl FnMut(&Frame) -> qmambaiqa::Result<()> + Send + 'static,
+) -> Result<()> {
+    gst::init().context("GStreamer does not start")?;
+    // As the element has them, without a conversion where none is needed.
+    let formats = gst::List::new(PixelFormat::ALL.iter().map(|format| format.name()));
+    let raw = gst::Caps::builder("video/x-raw").field("format", formats).build();
+    let (convert, sink) = (gst::ElementFactory::make("videoconvert").build()?, sink()?);
+    let mut parts = vec![convert];
+    if let Some((width, height)) = size {
+        parts.extend(scaled("video/x-raw", width, height)?);
+    }
+    parts.extend([gst::ElementFactory::make("capsfilter").property("caps", raw).build()?, sink.clone()]);
+    let each = Mutex::new(each);
+    let input = pad(&sink, "sink")?;
+    input.add_probe(gst::PadProbeType::BUFFER, move |input, info| {
+        let looked = info.buffer().zip(input.current_caps()).map(|(buffer, caps)| {
+            let info = VideoInfo::from_caps(&caps)?;
+            let mapped = VideoFrameRef::from_buffer_ref_readable(buffer, &info)?;
+            let frame = qmambaiqa::plugin::frame(&mapped, &info)?;
+            let mut each = each.lock().unwrap_or_else(PoisonError::into_inner);
+            anyhow::Ok((*each)(&frame)?)
+        });
+        if let Some(Err(error)) = looked
+            && let Some(sink) = input.parent_element()
+        {
+            gst::element_error!(sink, gst::StreamError::Failed, ("{error:#}"));
+        }
+        gst::PadProbeReturn::Ok
+    });
+    run(path, &parts, &mut |_, _, _, _| Ok(()))
+}
+
+/// Where all frames end, at once.
+fn sink() -> Result<gst::Element> {
+    Ok(gst::ElementFactory::make("fakesink").property("sync", false).build()?)
+}
+
+fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad> {
+    element.static_pad(name).ok_or_else(|| anyhow!("{} has no {name}", element.name()))
+}
+
+/// Plays a file through elements, the first of which takes any raw video.
+fn run(path: &Path, parts: &[gst::Element], each: Each) -> Result<()> {
+    let path = path.canonicalize().with_context(|| path.display().to_string())?;
+    let pipeline = gst::parse::launch("filesrc name=src ! decodebin name=decode")?;
+    let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| anyhow!("GStreamer built no pipeline"))?;
+    let by_name = |name: &str| pipeline.by_name(name).ok_or_else(|| anyhow!("GStreamer built no {name}"));
+    by_name("src")?.set_property("location", path.to_str().ok_or_else(|| anyhow!("the path is not UTF-8"))?);
+    pipeline.add_many(parts)?;
+    gst::Element::link_many(parts)?;
+    let video = pad(parts.first().context("no elements")?, "sink")?;
     let (weak, sink) = (pipeline.downgrade(), video.clone());
     by_name("decode")?.connect_no_more_pads(move |decode| {
         if !sink.is_linked() {
@@ -154,8 +208,6 @@ fn scaled(caps: &str, width: u32, height: u32) -> Result<[gst::Element; 2]> {
 
 /// Has `looks` filled: the size of what comes out of `first`, the thumbnails of what comes into `last`.
 fn probe(first: &gst::Element, last: &gst::Element, looks: Arc<Mutex<Looks>>) -> Result<()> {
-    let pad =
-        |element: &gst::Element, name| element.static_pad(name).ok_or_else(|| anyhow!("an element has no {name}"));
     let for_size = looks.clone();
     pad(first, "src")?.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         if let Some(gst::EventView::Caps(caps)) = info.event().map(|e| e.view())

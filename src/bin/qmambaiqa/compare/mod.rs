@@ -1,5 +1,6 @@
 //! `qmambaiqa compare`
 
+mod bars;
 mod bd;
 mod chart;
 mod family;
@@ -61,6 +62,9 @@ pub struct Args {
     /// Part of each frame that is compared, the same in all, as X,Y,WIDTH,HEIGHT in pixels after --scale (default: all of it)
     #[arg(long)]
     region: Option<Region>,
+    /// Leave the black bars out that all have in all frames; everything is decoded twice
+    #[arg(long)]
+    skip_black_bars: bool,
     /// Seconds between scored frames (0: every frame)
     #[arg(long, default_value_t = 0.0)]
     interval: f64,
@@ -107,6 +111,8 @@ fn size(text: &str) -> Result<(u32, u32), String> {
 /// All that is found.
 #[derive(Serialize)]
 struct Comparison<'a> {
+    /// Part of each frame that is compared, as `x,y,width,height`: none for all.
+    region: Option<String>,
     renditions: &'a [Rendition],
     pairs: Vec<Pair<'a>>,
     families: Vec<Family<'a>>,
@@ -149,10 +155,14 @@ pub fn run(args: &Args) -> Result<bool> {
         (_, None) => bail!("{} cannot be run; --ffmpeg names another", args.ffmpeg.display()),
     };
     let area = Area { region: args.region, skip_black_bars: false };
-    let scoring = Scoring { scorer: &args.scorer, area, interval, scale: args.scale, decoder };
+    let mut scoring = Scoring { scorer: &args.scorer, area, interval, scale: args.scale, decoder };
+    if args.skip_black_bars {
+        scoring.area.region = bars::within(&scoring, &encodings.sources)?.or(args.region);
+    }
+    let region = scoring.area.region;
     let mut renditions = scoring.all(encodings.sources.clone())?;
     rendition::check(&renditions, args.scale.is_some(), args.shortest)?;
-    let good = measure(&mut renditions, args, ffmpeg.as_ref());
+    let good = measure(&mut renditions, args, region, ffmpeg.as_ref());
 
     let families = family::families(&renditions, &args.group);
     let mut pairs = Vec::new();
@@ -160,7 +170,8 @@ pub fn run(args: &Args) -> Result<bool> {
         pairs.push(pair(first, second, args)?);
     }
     let savings = family::savings(&families);
-    let comparison = Comparison { renditions: &renditions, pairs, families, savings };
+    let comparison =
+        Comparison { region: region.map(|r| r.to_string()), renditions: &renditions, pairs, families, savings };
     let printed = match args.format {
         Format::Table => output::table(&comparison),
         Format::Json => output::json(&comparison),
@@ -207,7 +218,7 @@ fn sources(args: &Args, ffmpeg: Option<&Ffmpeg>) -> Result<Encodings> {
 
 /// VMAF, SSIM and PSNR against the reference, where there are one and an ffmpeg with libvmaf. Gives false where that fails: it
 /// is said, and the scores are worth having all the same.
-fn measure(renditions: &mut [Rendition], args: &Args, ffmpeg: Option<&Ffmpeg>) -> bool {
+fn measure(renditions: &mut [Rendition], args: &Args, region: Option<Region>, ffmpeg: Option<&Ffmpeg>) -> bool {
     let Some((reference, others)) = renditions.split_first_mut().filter(|(first, _)| first.source.reference) else {
         return true;
     };
@@ -221,7 +232,7 @@ fn measure(renditions: &mut [Rendition], args: &Args, ffmpeg: Option<&Ffmpeg>) -
     bar.set_message("VMAF");
     let mut good = true;
     for other in others {
-        match ffmpeg.full_reference(&reference.source.path, &other.source.path, args.scale, args.region) {
+        match ffmpeg.full_reference(&reference.source.path, &other.source.path, args.scale, region) {
             Ok(found) => other.full_reference = Some(found),
             Err(error) => {
                 bar.suspend(|| common::complain(&error.context(format!("VMAF of {}", other.name()))));

@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 /// The layout's version; it changes when a field does.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -71,6 +71,9 @@ pub fn table(comparison: &Comparison) -> Result<()> {
             s.p5,
             s.min
         ))?;
+    }
+    if let Some(region) = &comparison.region {
+        line(&format!("of each frame {region} (x,y,width,height)"))?;
     }
     line("")?;
     comparison.pairs.iter().try_for_each(|pair| line(&sentence(pair)))?;

@@ -132,6 +132,7 @@ fn renditions(comparison: &Comparison) -> Markup {
     let full = comparison.renditions.iter().any(|r| r.full_reference.is_some());
     html! {
         h2 { "Videos" }
+        @if let Some(region) = &comparison.region { p { "Of each frame " (region) " (x,y,width,height)." } }
         div.wide { table {
             caption { "Mean, fifth percentile and minimum of the scores"
                 @if full { "; means against the reference" } }

@@ -26,6 +26,7 @@ use qmambaiqa::metrics::Exporter;
 use record::Record;
 use source::Source;
 use std::io::{IsTerminal, stderr, stdin, stdout};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -194,7 +195,14 @@ pub fn run(args: &Args) -> Result<bool> {
     let mut monitor = Monitor { output, board, logs, command };
     for (number, source) in sources.into_iter().enumerate() {
         let (setup, sender, stop) = (setup.clone(), sender.clone(), stop.clone());
-        let watch = move || stream::watch(&source, &setup, &stop, &|event| drop(sender.send((number, event))));
+        let watch = move || {
+            let emit = |event| drop(sender.send((number, event)));
+            // A fault, which has said what it is, must not leave a stream that looks well and is not watched.
+            if catch_unwind(AssertUnwindSafe(|| stream::watch(&source, &setup, &stop, &emit))).is_err() {
+                emit(Event::Lost { cause: "a fault of this program".into(), failures: 1 });
+                emit(Event::GivenUp);
+            }
+        };
         std::thread::Builder::new().name(format!("stream-{number}")).spawn(watch).context("no thread for a stream")?;
     }
     drop(sender);

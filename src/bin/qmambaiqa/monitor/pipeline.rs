@@ -23,6 +23,21 @@ const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 /// waits for its own thread, which waits for the server.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What is said of sound alone.
+const NO_VIDEO: &str = "it has no video";
+
+/// The element that plays a URI.
+///
+/// What comes over HTTP may be HLS or DASH. For those `uridecodebin3` takes `hlsdemux2` and `dashdemux2`, which in 1.22 hang or
+/// abort the process when their server goes, and in 1.26 do not; `uridecodebin` takes the older demuxers of gst-plugins-bad.
+fn decoder(uri: &str) -> &'static str {
+    let (major, minor, ..) = gst::version();
+    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
+    let is_http = ["http", "https"].iter().any(|http| scheme.eq_ignore_ascii_case(http));
+    let adaptive = ["hlsdemux", "dashdemux"].iter().all(|name| gst::ElementFactory::find(name).is_some());
+    if is_http && (major, minor) < (1, 26) && adaptive { "uridecodebin" } else { "uridecodebin3" }
+}
+
 /// How streams are played and scored.
 pub struct Setup {
     pub options: Options,
@@ -97,7 +112,7 @@ impl Playing {
         element.set_property("metrics-address", setup.metrics.as_deref());
         element.set_property("stream-name", &source.name);
         element.set_property("post-samples", setup.pictures);
-        let decode = gst::ElementFactory::make("uridecodebin3").property("uri", &source.uri).build()?;
+        let decode = gst::ElementFactory::make(decoder(&source.uri)).property("uri", &source.uri).build()?;
         let convert = gst::ElementFactory::make("videoconvert").build()?;
         let sink = gst::ElementFactory::make("fakesink").property("sync", true).build()?;
         let playing = Self { pipeline: gst::Pipeline::new(), element, frames: Arc::default() };
@@ -110,9 +125,15 @@ impl Playing {
             frames.fetch_add(1, Ordering::Relaxed);
             gst::PadProbeReturn::Ok
         });
-        let weak = playing.pipeline.downgrade();
+        let (weak, sink_pad) = (playing.pipeline.downgrade(), video.clone());
+        decode.connect_no_more_pads(move |decode| {
+            if !sink_pad.is_linked() {
+                gst::element_error!(decode, gst::StreamError::WrongType, ("{NO_VIDEO}"));
+            }
+        });
         decode.connect_pad_added(move |_, pad| {
-            let is_video = pad.name().starts_with("video");
+            let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+            let is_video = caps.structure(0).is_some_and(|s| s.name().starts_with("video/"));
             let linked = is_video && !video.is_linked() && pad.link(&video).is_ok();
             if !linked && let Some(pipeline) = weak.upgrade() {
                 video::drain(&pipeline, pad);
@@ -151,6 +172,7 @@ impl Playing {
                 gst::MessageView::Error(error) => {
                     break Some(match missing {
                         Some(name) => format!("this GStreamer has no {name}"),
+                        None if error.error().message() == NO_VIDEO => NO_VIDEO.into(),
                         None if began.is_none() => format!("it cannot be played: {}", reason(error)),
                         None => reason(error),
                     });
@@ -161,7 +183,7 @@ impl Playing {
                         .iter()
                         .any(|stream| stream.stream_type().contains(gst::StreamType::VIDEO)) =>
                 {
-                    break Some("it has no video".into()); // the sink would wait for a picture for ever
+                    break Some(NO_VIDEO.into()); // the sink would wait for a picture for ever
                 }
                 gst::MessageView::Element(element) => {
                     if let Some(structure) = element.structure().filter(|s| s.name() == "missing-plugin") {
