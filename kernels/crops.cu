@@ -1,5 +1,5 @@
 // Crops of a 4:2:0 frame, planar or semi-planar, 8 to 16 bits, to the network's batch (N, size, size, RGB): chroma
-// interpolated, matrix applied, normalised. The same arithmetic in the same order as src/frame/convert.rs and
+// interpolated, matrix applied, rounded to 8 bits, normalised. The same arithmetic in the same order as src/frame/convert.rs and
 // src/crops/mod.rs, without fused multiply-adds, so that float32 crops have the CPU's bits.
 //
 // Owns: one thread, one pixel of one crop. Coalesced: lanes are neighbouring pixels of a row, in the planes and in the batch
@@ -60,7 +60,9 @@ DEVICE void crops(const uint8_t* y_plane, const uint8_t* u_plane, const uint8_t*
     T* out = batch + (((size_t)blockIdx.z * size + top) * size + left) * 3;
 #pragma unroll
     for (int c = 0; c < 3; c++) {
-        const float value = fminf(fmaxf(rgb[c], 0.0f), 1.0f);
+        // Rounded to 8 bits, as pictures are that networks learn from: 1.5 * 2^23 leaves no room for fractions.
+        const float within = fminf(fmaxf(rgb[c], 0.0f), 1.0f), round = 12582912.0f;
+        const float value = __fdiv_rn(__fsub_rn(__fadd_rn(__fmul_rn(within, 255.0f), round), round), 255.0f);
         store(out + c, __fdiv_rn(__fsub_rn(value, colour[7 + c]), colour[10 + c]));
     }
 }

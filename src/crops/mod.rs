@@ -173,12 +173,19 @@ impl CropPlan {
     }
 }
 
-/// `(value - MEAN) / STD` of RGB pixels, in place. A length that is no multiple of 3 leaves the rest as it is.
+/// `(value - MEAN) / STD` of RGB pixels from 0 to 1, in place, each value first rounded to 8 bits. A length that is no multiple
+/// of 3 leaves the rest as it is.
+///
+/// Networks learn from pictures of 8 bits, whose rounding is a faint noise. Without it, as conversion from YUV gives values, flat
+/// parts look smoothed to them: with style prompt `compression` up to eight points of 100 worse.
 pub fn normalise(rgb: &mut [f32]) {
+    /// 1.5 * 2^23: a sum with it has no room for fractions, which round to the nearest, ties to even.
+    const ROUND: f32 = 12_582_912.0;
     let (pixels, _) = rgb.as_chunks_mut::<3>();
     for pixel in pixels {
         for ((value, mean), std) in pixel.iter_mut().zip(MEAN).zip(STD) {
-            *value = (*value - mean) / std;
+            let steps = (*value * 255.0 + ROUND) - ROUND;
+            *value = (steps / 255.0 - mean) / std;
         }
     }
 }

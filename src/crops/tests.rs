@@ -172,12 +172,23 @@ fn a_batch_holds_the_normalised_crops() {
         let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("threads");
         assert!(batch == single.install(|| plan.sample(&frame, 2)).expect("valid"), "{sampling} in one thread");
     }
-    // ImageNet's mean is 0, one deviation more is 1.
-    let mut pixels = [0.485, 0.456, 0.406, 0.485 + 0.229, 0.456 + 0.224, 0.406 + 0.225];
-    normalise(&mut pixels);
-    for (got, expected) in pixels.into_iter().zip([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]) {
-        assert!((got - expected).abs() < 1e-6, "{got}");
+}
+
+#[test]
+fn values_are_rounded_to_8_bits_and_normalised() {
+    for step in 0..=255u8 {
+        let exact = f32::from(step) / 255.0;
+        for off in [-0.49f32, 0.0, 0.49] {
+            let mut pixel = [((f32::from(step) + off) / 255.0).clamp(0.0, 1.0); 3];
+            normalise(&mut pixel);
+            for ((got, mean), std) in pixel.into_iter().zip([0.485, 0.456, 0.406]).zip([0.229, 0.224, 0.225]) {
+                assert_eq!(got, (exact - mean) / std, "{step} {off}");
+            }
+        }
     }
+    let mut wrong = [f32::NAN; 3];
+    normalise(&mut wrong);
+    assert!(wrong.iter().all(|v| v.is_nan()));
 }
 
 #[test]
