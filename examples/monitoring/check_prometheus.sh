@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Has a real Prometheus scrape the element, and prints the score that it got: examples/monitoring/check_prometheus.sh
+# Has a real Prometheus scrape the element, prints the score that it got, and asks it every query of the Grafana dashboard:
+# examples/monitoring/check_prometheus.sh
 # Needs `prometheus` (apt-get install prometheus), curl, and the plugin; GST_PLUGIN_PATH says where that is, unless
 # examples/demo.sh has built it.
 set -euo pipefail
@@ -31,15 +32,30 @@ for series in result:
     print(series["metric"].get("stream"), series["metric"].get("style_prompt"), series["value"][1])
 sys.exit(not result)'
 }
+failed() {
+    echo "Prometheus has scraped nothing in a minute; its log:" >&2
+    tail -5 "$folder/log" >&2
+    exit 1
+}
 for _ in $(seq 60); do
     if score=$(query 'qmambaiqa_score{stream="check"}') && seen=$(query 'qmambaiqa_frames_seen_total{stream="check"} > 20'); then
         echo "score by Prometheus: $score"
         echo "frames seen: $seen"
         echo "90th percentile of scores: $(query 'histogram_quantile(0.9, qmambaiqa_scores_bucket{stream="check"})')"
-        exit 0
+        break
     fi
     sleep 1
 done
-echo "Prometheus has scraped nothing in a minute; its log:" >&2
-tail -5 "$folder/log" >&2
-exit 1
+[ -n "${seen:-}" ] || failed
+# What the dashboard shows: its queries, with what Grafana puts in for its variables.
+python3 -c '
+import json
+for panel in json.load(open("examples/monitoring/dashboard.json"))["panels"]:
+    for target in panel.get("targets", []):
+        print(target["expr"].replace("$__rate_interval", "10s").replace("$stream", ".*"))' >"$folder/queries"
+[ -s "$folder/queries" ] || { echo "dashboard.json has no queries" >&2; exit 1; }
+while read -r expression; do
+    case $expression in *'$'*) echo "what is \$ in $expression?" >&2; exit 1 ;; esac
+    query "$expression" >/dev/null || { echo "nothing for the dashboard's $expression" >&2; exit 1; }
+done <"$folder/queries"
+echo "queries of the dashboard answered: $(wc -l <"$folder/queries")"
