@@ -29,6 +29,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let variant = std::env::args().nth(1).unwrap_or_else(|| "qmamba-t".into());
     let device = match device::open("cuda") {
         Ok(device) => device,
+        Err(reason) if std::env::var_os("QMAMBAIQA_GPU").is_some() => return Err(reason.into()),
         Err(reason) => {
             println!("not run: {reason}");
             return Ok(());

@@ -12,7 +12,7 @@ use crate::ops::gpu;
 use crate::ops::simd::Level;
 use crate::random::Random;
 use crate::{Error, Result};
-use candle_core::{Device, DeviceLocation, Tensor};
+use candle_core::{DType, Device, DeviceLocation, Tensor};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::path::Path;
@@ -109,7 +109,12 @@ impl Scorer {
             return Self::on(options, &device);
         }
         let cpu = Self::on(options, &Device::Cpu)?;
-        let gpu = Self::on(options, &device).and_then(|gpu| gpu.agrees_with(&cpu).map(|()| gpu));
+        // What 8-bit integers change is not the GPU's doing: it has none.
+        let like = match options.precision {
+            Precision::Fast => Self::on(&Options { precision: Precision::Standard, ..options.clone() }, &Device::Cpu)?,
+            Precision::Exact | Precision::Standard => cpu.clone(),
+        };
+        let gpu = Self::on(options, &device).and_then(|gpu| gpu.agrees_with(&like).map(|()| gpu));
         gpu.or_else(|why| Ok(Self { notice: Some(format!("the CPU scores and not the GPU: {why}").into()), ..cpu }))
     }
 
@@ -262,9 +267,7 @@ impl Scorer {
         let crops: Vec<&[f32]> = frames.iter().flat_map(|frame| frame.chunks_exact(VALUES)).collect();
         let raws = self.each_crop(&crops, |output| match output.score.to_vec1::<f32>()?.as_slice() {
             &[raw] if raw.is_finite() => Ok(f64::from(raw)),
-            raw => {
-                Err(Error::Input(format!("model {} gives {raw:?} for this frame, no finite score", self.model_name)))
-            }
+            raw => Err(self.not_finite(format!("gives {raw:?} for this frame, no finite score"))),
         })?;
         let mut raws = &raws[..];
         let each = frames.iter().map(|frame| {
@@ -297,7 +300,7 @@ impl Scorer {
         if mean.iter().all(|v| v.is_finite()) {
             Ok(mean)
         } else {
-            Err(Error::Input(format!("model {} gives features for this frame that are not finite", self.model_name)))
+            Err(self.not_finite("gives features for this frame that are not finite".into()))
         }
     }
 
@@ -318,6 +321,15 @@ impl Scorer {
             Error::Tensor(error) => self.of_gpu(&crate::error::plain(&error)),
             error => error,
         })
+    }
+
+    /// The error of a result that is no number: the model's, or half precision's, which the CPU does without.
+    fn not_finite(&self, what: String) -> Error {
+        let message = format!("model {} {what}", self.model_name);
+        if self.network.device.is_cpu() || self.network.model.activations() == DType::F32 {
+            return Error::Input(message);
+        }
+        Error::Device { device: self.device(), message, advice: "take precision=exact, or the device `cpu`" }
     }
 
     /// What a GPU's error means.

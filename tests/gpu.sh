@@ -70,6 +70,7 @@ element() { # crops a frame, batch
         printf "element, 1920x1080, crops=%d batch=%d: %.0f frames/s, start of the process included\n", c, b, n / (end - begin) }'
 }
 
+export QMAMBAIQA_GPU=required # a GPU that cannot be used fails what needs one, and is not skipped
 check "GPU against CPU: operations, gradients, scores, a step of training" ./gpu-test --nocapture --test-threads 1
 check "benchmarks" ./benchmark_gpu
 # A compute-sanitizer that cannot use this machine says so by failing on a program without a fault.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Kills a source again and again under `qmambaiqa monitor`, and prints how often it came back and the monitor's memory
 # (resident, KiB) at the start and at the end; 20 times take five minutes. QMAMBAIQA names a monitor that is built already.
-# Usage: kill_source.sh [TIMES [rtsp|srt|hls|udp|rtp]]
+# Usage: kill_source.sh [TIMES [rtsp|srt|hls|dash|udp|rtp]]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 times=${1:-20}
@@ -75,6 +75,21 @@ hls)
         source_=$!
         disown
         "$python" -m http.server "$port" --bind 127.0.0.1 --directory "$folder/hls" >/dev/null 2>&1 &
+        source_="$source_ $!"
+        disown
+    }
+    ;;
+dash)
+    command -v ffmpeg >/dev/null || { echo "needs ffmpeg: apt install ffmpeg" >&2; exit 1; }
+    uri="http://127.0.0.1:$port/live.mpd"
+    start_source() {
+        rm -rf "$folder/dash"
+        mkdir "$folder/dash"
+        ffmpeg -nostdin -v error -re -f lavfi -i testsrc=size=640x360:rate=25 -c:v libx264 -preset ultrafast -tune zerolatency -g 25 \
+            -pix_fmt yuv420p -f dash -seg_duration 1 -window_size 10 -extra_window_size 10 "$folder/dash/live.mpd" >/dev/null 2>&1 &
+        source_=$!
+        disown
+        "$python" -m http.server "$port" --bind 127.0.0.1 --directory "$folder/dash" >/dev/null 2>&1 &
         source_="$source_ $!"
         disown
     }

@@ -75,6 +75,11 @@ impl QMamba {
         &self.config
     }
 
+    /// The type of its activations.
+    pub fn activations(&self) -> DType {
+        self.activations
+    }
+
     /// Scores normalised crops `(B, H, W, 3)`, `f32`, changed by an adapter where one is given.
     ///
     /// # Errors

@@ -128,7 +128,13 @@ impl<'a> Scope<'a> {
 
     /// A tensor that products are made with, in the activations' type.
     pub fn factor(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
-        self.get(name, shape, init)?.to_dtype(self.activations())
+        let tensor = self.get(name, shape, init)?;
+        let dtype = self.activations();
+        let most = if dtype == DType::F16 { f64::from(half::f16::MAX) } else { f64::INFINITY };
+        if most.is_finite() && f64::from(tensor.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?) > most {
+            bail!("tensor `{name}` has values beyond half precision: take precision=exact, or the device `cpu`");
+        }
+        tensor.to_dtype(dtype)
     }
 }
 

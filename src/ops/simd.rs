@@ -51,6 +51,7 @@ impl Level {
 
     /// Those that this CPU has, the best one last.
     pub(crate) fn available() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
         let mut levels = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
         {
@@ -105,6 +106,7 @@ impl Level {
         false
     }
 
+    #[cfg_attr(not(target_arch = "x86_64"), allow(clippy::match_single_binding))]
     fn arch(self) -> pulp::Arch {
         match self {
             #[cfg(target_arch = "x86_64")]

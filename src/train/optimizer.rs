@@ -2,7 +2,7 @@
 
 use super::muon;
 use super::settings::{Optimizer, Settings};
-use crate::Result;
+use crate::{Error, Result};
 use candle_core::{Tensor, Var};
 use rayon::prelude::*;
 
@@ -53,8 +53,14 @@ impl State {
 
     /// One step along `gradients`, one for each slot; spread over the calling pool's threads.
     pub(super) fn step(&mut self, gradients: &[Vec<f32>], rate: f64) -> Result<()> {
-        self.step += 1;
         let squares: f64 = gradients.iter().flatten().map(|&g| f64::from(g).powi(2)).sum();
+        if !squares.is_finite() {
+            let step = self.step;
+            return Err(Error::Input(format!(
+                "after step {step} a gradient is not finite: a lower --learning-rate may help"
+            )));
+        }
+        self.step += 1;
         let clip = (CLIP / squares.sqrt().max(1e-12)).min(1.0) as f32;
         let t = self.step as i32;
         // Early averages reach back less far, or the random start would weigh in for long.

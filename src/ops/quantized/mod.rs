@@ -29,8 +29,8 @@ use std::sync::Arc;
 pub(crate) use tail::Tail;
 use tile::{COLUMNS, ROWS};
 
-/// Most tiles of rows that one task takes.
-const TILES: usize = 8;
+/// Most rows that one task takes, whole tiles of every kind.
+const MOST_ROWS: usize = 48;
 
 /// Where a product's rows come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,7 +132,7 @@ impl Quantized {
         };
         let shape = Shape::from(shape);
         let mut y = vec![0f32; shape.elem_count()];
-        let rows = task_rows(y.len() / outputs);
+        let rows = task_rows(y.len() / outputs, [self]);
         y.par_chunks_mut(rows * outputs).enumerate().for_each(|(i, y)| {
             let first = i * rows;
             let source = match geometry {
@@ -145,9 +145,11 @@ impl Quantized {
     }
 }
 
-/// Rows that one task takes of `rows`: few, so that every thread has some and what a task makes of them stays in cache.
-fn task_rows(rows: usize) -> usize {
-    ROWS * rows.div_ceil(ROWS).div_ceil(rayon::current_num_threads()).clamp(1, TILES)
+/// Rows that one task takes of `rows`: few, so that every thread has some and what a task makes of them stays in cache; whole
+/// tiles of all layers that it takes them through, as far as these agree.
+fn task_rows<'a>(rows: usize, layers: impl IntoIterator<Item = &'a Quantized>) -> usize {
+    let tile = layers.into_iter().map(|layer| layer.panels.tile_rows(layer.level)).max().unwrap_or(ROWS);
+    tile * rows.div_ceil(tile).div_ceil(rayon::current_num_threads()).clamp(1, MOST_ROWS / tile)
 }
 
 /// The layer as candle calls it.

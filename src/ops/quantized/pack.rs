@@ -8,7 +8,7 @@
 //! 8 bits are kept in as many only where the CPU multiplies them faster than 16; elsewhere the same integers are kept in 16.
 
 use super::round::{LARGEST, LARGEST_NARROW, ROUND, STEP};
-use super::tile::{BLOCK, BLOCK_NARROW, COLUMNS};
+use super::tile::{BLOCK, BLOCK_NARROW, COLUMNS, ROWS, byte_rows};
 use crate::ops::simd::Level;
 use rayon::prelude::*;
 
@@ -114,6 +114,11 @@ impl Panels {
     /// Whether rows are to be rounded to bytes.
     pub fn narrow(&self) -> bool {
         matches!(self.values, Values::Narrow(..))
+    }
+
+    /// Rows that are multiplied at once.
+    pub fn tile_rows(&self, level: Level) -> usize {
+        if self.narrow() { byte_rows(level) } else { ROWS }
     }
 
     /// Values of one row of quantised activations: inputs, and zeros beyond.

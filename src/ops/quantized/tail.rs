@@ -69,7 +69,7 @@ impl CustomOp2 for Apply {
             bail!("{NAME}: y {:?} and residual {:?} with {d} and {c} channels", ly.shape(), lr.shape());
         }
         let mut result = vec![0f32; residual.len()];
-        let rows = task_rows(rows);
+        let rows = task_rows(rows, [&self.0.out, &self.0.first, &self.0.second]);
         result
             .par_chunks_mut(rows * c)
             .zip(y.par_chunks(rows * d))

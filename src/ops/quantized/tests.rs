@@ -137,8 +137,9 @@ fn rows_and_threads_change_no_bit() {
 #[test]
 fn bytes_give_the_same_bits_however_they_are_kept() {
     let mut noise = Noise(5);
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
     let mut levels = Level::available();
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     if levels.contains(&Level::Avx512) {
         amx::emulator::install_if_needed();
         levels.push(Level::Amx);

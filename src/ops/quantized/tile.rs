@@ -80,6 +80,15 @@ pub(super) enum Unit {
     Matrix(Tiles),
 }
 
+/// Rows that a level multiplies at once in bytes: those of its [`Unit`].
+pub(super) fn byte_rows(level: Level) -> usize {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx if amx::permitted() => amx::ROWS,
+        _ => ROWS,
+    }
+}
+
 impl Unit {
     /// The best one of a level.
     pub(super) fn for_bytes(level: Level) -> Self {

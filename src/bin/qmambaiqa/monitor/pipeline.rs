@@ -38,6 +38,21 @@ fn decoder(uri: &str) -> &'static str {
     if is_http && (major, minor) < (1, 26) && adaptive { "uridecodebin" } else { "uridecodebin3" }
 }
 
+/// Has a decoder take a DASH manifest for one: what finds types in GStreamer 1.22 says XML of no known kind, where it comes over
+/// HTTP.
+fn announce_dash(decoder: &gst::Element, uri: &str) {
+    let path = uri.split(['?', '#']).next().unwrap_or_default();
+    let Some(bin) = decoder.downcast_ref::<gst::Bin>().filter(|_| path.ends_with(".mpd")) else { return };
+    let caps = gst::Caps::new_empty_simple("application/dash+xml");
+    let manifest = AtomicBool::new(true); // what is found first; segments come later
+    bin.connect_deep_element_added(move |_, _, element| {
+        let finds = element.factory().is_some_and(|factory| factory.name() == "typefind");
+        if finds && manifest.swap(false, Ordering::Relaxed) {
+            element.set_property("force-caps", &caps);
+        }
+    });
+}
+
 /// How streams are played and scored.
 pub struct Setup {
     pub options: Options,
@@ -113,6 +128,7 @@ impl Playing {
         element.set_property("stream-name", &source.name);
         element.set_property("post-samples", setup.pictures);
         let decode = gst::ElementFactory::make(decoder(&source.uri)).property("uri", &source.uri).build()?;
+        announce_dash(&decode, &source.uri);
         let convert = gst::ElementFactory::make("videoconvert").build()?;
         let sink = gst::ElementFactory::make("fakesink").property("sync", true).build()?;
         let playing = Self { pipeline: gst::Pipeline::new(), element, frames: Arc::default() };
