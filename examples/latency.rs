@@ -1,6 +1,6 @@
 //! Does the element hold a live stream up? Two live sources of 1280x720 at 30 frames a second play side by side, one of them
-//! through the element with `async=true`; how late buffers reach the sinks, and the process's memory after a minute and at the
-//! end. `cargo run --release --example latency [SECONDS [PROPERTY=VALUE...]]`, the element's properties; 600 s otherwise.
+//! through the element with `async=true`; how late buffers reach the sinks, and the process's memory every
+//! minute. `cargo run --release --example latency [SECONDS [PROPERTY=VALUE...]]`, the element's properties; 600 s otherwise.
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// Memory is looked at from here on: by then everything has been used once.
-const WARM: Duration = Duration::from_secs(60);
+/// How often memory is looked at.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A stream that notes how late its buffers reach the sink.
 struct Stream {
@@ -80,11 +80,14 @@ fn main() -> Outcome<()> {
     let without = Stream::play("identity", 30 * seconds)?;
     let with = Stream::play(&element, 30 * seconds)?;
     let length = Duration::from_secs(seconds);
-    for (name, at) in
-        [("after a minute", WARM.min(length / 2)), ("at the end", length.saturating_sub(Duration::from_secs(2)))]
-    {
+    let last = length.saturating_sub(Duration::from_secs(2));
+    for minute in 1.. {
+        let at = last.min(MINUTE * minute);
         std::thread::sleep(at.saturating_sub(begin.elapsed()));
-        println!("{name}, {:.0} s: {}", begin.elapsed().as_secs_f64(), memory()?);
+        println!("after {:.0} s: {}", begin.elapsed().as_secs_f64(), memory()?);
+        if at == last {
+            break;
+        }
     }
     without.finish("without the element")?;
     with.finish("with the element")

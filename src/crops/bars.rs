@@ -185,7 +185,7 @@ mod tests {
             height in 40usize..200,
             left in 0usize..18,
             top in 0usize..18,
-            noise in 0usize..13,
+            noise in 0usize..9, // no sample over the threshold: a short line of noisier ones may be, in the mean
             seed: u64,
         ) {
             let shown = Region::new(left, top, width - 2 * left, height - 2 * top);
