@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=${1:-.}
+mkdir -p "$out"
 . examples/setup.sh
 for command in chromium chromedriver jq; do
     command -v "$command" >/dev/null ||
