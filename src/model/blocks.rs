@@ -276,7 +276,7 @@ impl VssBlock {
                 let x = ops::add(x, &out_proj.forward(&y)?)?;
                 ops::add(&x, &fc2.forward(&fc1.forward(&x)?)?)
             }
-            Tail::Fused(tail) => tail.forward(&y, x),
+            Tail::Fused(tail) => tail.forward(&y, x, self.op.gives_blocks()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::blocks::{Layer, Linear, Norm, Prepared};
 use super::config::Config;
-use super::parameters::{Init, Scope};
+use super::parameters::{Init, Precision, Scope};
 use crate::ops::{self, selective_scan::ScanOrders};
 use candle_core::{Result, Tensor};
 use parking_lot::Mutex;
@@ -24,6 +24,7 @@ pub(super) struct Ss2d {
     x_proj: Prepared,
     scan: ScanWeights,
     gate: Option<Gate>,
+    blocks: bool,
     window: Option<NonZeroUsize>,
     /// Orders of the map sizes seen last; a network sees one size for ever, training a few.
     orders: Mutex<Vec<(usize, usize, Arc<ScanOrders>)>>,
@@ -72,6 +73,7 @@ impl Ss2d {
             // One matrix (K (R + 2N), D) for all directions.
             x_proj: Layer::new(Linear::of(x_proj.flatten(0, 1)?)).prepare(precision)?,
             scan,
+            blocks: gate.is_none() && precision != Precision::Exact,
             gate,
             window: window.and_then(NonZeroUsize::new),
             orders: Mutex::default(),
@@ -90,7 +92,12 @@ impl Ss2d {
         orders
     }
 
-    /// `(B, H, W, C)` to `(B, H, W, D)`.
+    /// Whether the result is in the [blocks](ops::selective_scan_blocks) that the scan makes it in.
+    pub(super) fn gives_blocks(&self) -> bool {
+        self.blocks
+    }
+
+    /// `(B, H, W, C)` to `(B, H, W, D)`, or to blocks.
     pub(super) fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         let (b, height, width, _) = tokens.dims4()?;
         let x = ops::depthwise_conv3x3(&self.in_proj.forward(tokens)?, &self.conv2d, true)?; // (B, H, W, D)
@@ -99,6 +106,9 @@ impl Ss2d {
         // A token's projections do not depend on the order it is read in: one product for all directions, in pixel order.
         let projections = self.x_proj.forward(&x)?; // (B, L, K (R + 2N))
         let orders = self.orders(height, width);
+        if self.blocks {
+            return ops::selective_scan_blocks(&x, &projections, &self.scan.packed()?, &orders);
+        }
         let y = ops::selective_scan(&x, &projections, &self.scan.packed()?, &orders, STATE, self.gate.is_none())?;
         let y = match &self.gate {
             None => y,

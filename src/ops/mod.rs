@@ -45,6 +45,7 @@ pub use modulate::modulate;
 pub use norm::layer_norm;
 pub use pool::{gated_merge, mean_tokens};
 pub use selective_scan::selective_scan;
+pub(crate) use selective_scan::selective_scan_blocks;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 use kernels::Program;

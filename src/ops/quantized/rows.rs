@@ -7,6 +7,7 @@ use super::{Input, Norm, Quantized};
 use crate::ops::activation::gelu_value;
 use crate::ops::im2col::Geometry;
 use crate::ops::norm::normalise;
+use crate::ops::selective_scan::BLOCK;
 use crate::ops::simd::dispatch;
 use crate::ops::store;
 use std::cell::RefCell;
@@ -16,8 +17,26 @@ use std::cell::RefCell;
 pub(super) enum Source<'a> {
     /// `(rows, I)`
     Rows(&'a [f32]),
+    /// Rows from the `first` on of `y` in the [blocks](crate::ops::selective_scan_blocks) of a scan over so many tokens.
+    Blocks { y: &'a [f32], tokens: usize, first: usize },
     /// The neighbourhoods of a whole map `x`, from the `first` on.
     Patches { x: &'a [f32], geometry: Geometry, first: usize },
+}
+
+/// One row of a [`Source`].
+enum RowSource<'a> {
+    Row(&'a [f32]),
+    Patch { x: &'a [f32], geometry: Geometry, pixel: usize },
+}
+
+/// Row `first` of all blocks of its image, one after the other.
+#[inline(always)]
+fn gather_blocks(y: &[f32], tokens: usize, row: usize, out: &mut [f32]) {
+    let (image, token) = (row / tokens, row % tokens);
+    let y = &y[image * out.len() * tokens..][..out.len() * tokens];
+    for (out, block) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(y.chunks_exact(tokens * BLOCK)) {
+        out.copy_from_slice(&block[token * BLOCK..][..BLOCK]);
+    }
 }
 
 /// What is added to a layer's result.
@@ -43,9 +62,10 @@ impl Quantized {
         let unit = if narrow { Unit::for_bytes(level) } else { Unit::Vectors(level) };
         let height = unit.rows();
         let tiles = count.div_ceil(height);
-        SCRATCH.with_borrow_mut(|Scratch { row, wide: values, narrow: bytes, scales }| {
+        SCRATCH.with_borrow_mut(|Scratch { gathered, row, wide: values, narrow: bytes, scales }| {
             row.clear();
             row.resize(width, 0.0);
+            gathered.resize(inputs.next_multiple_of(BLOCK), 0.0);
             // Rows beyond the last keep what they had: their sums are not used.
             let size = tiles * height * width;
             if narrow {
@@ -58,18 +78,28 @@ impl Quantized {
                 #[inline(always)]
                 || {
                     for i in 0..count {
+                        let source = match source {
+                            Source::Blocks { y, tokens, first } => {
+                                gather_blocks(y, tokens, first + i, gathered);
+                                RowSource::Row(&gathered[..inputs])
+                            }
+                            Source::Rows(x) => RowSource::Row(&x[i * inputs..][..inputs]),
+                            Source::Patches { x, geometry, first } => {
+                                RowSource::Patch { x, geometry, pixel: first + i }
+                            }
+                        };
                         let row = match (source, &self.input) {
-                            (Source::Patches { x, geometry, first }, _) => {
-                                geometry.gather(x, first + i, &mut row[..inputs]);
+                            (RowSource::Patch { x, geometry, pixel }, _) => {
+                                geometry.gather(x, pixel, &mut row[..inputs]);
                                 &row[..]
                             }
-                            (Source::Rows(x), Input::Normalised(norm)) => {
-                                normalise(&x[i * inputs..][..inputs], &norm.weight, &norm.bias, row);
+                            (RowSource::Row(x), Input::Normalised(norm)) => {
+                                normalise(x, &norm.weight, &norm.bias, row);
                                 &row[..]
                             }
-                            (Source::Rows(x), _) if width == inputs => &x[i * inputs..][..inputs],
-                            (Source::Rows(x), _) => {
-                                row[..inputs].copy_from_slice(&x[i * inputs..][..inputs]);
+                            (RowSource::Row(x), _) if width == inputs => x,
+                            (RowSource::Row(x), _) => {
+                                row[..inputs].copy_from_slice(x);
                                 &row[..]
                             }
                         };
@@ -174,6 +204,7 @@ fn add(y: &mut [f32], other: &[f32]) {
 
 /// What a thread works with, kept from task to task.
 struct Scratch {
+    gathered: Vec<f32>,
     row: Vec<f32>,
     wide: Vec<i16>,
     narrow: Vec<u8>,
@@ -182,6 +213,6 @@ struct Scratch {
 
 impl Scratch {
     const fn new() -> Self {
-        Self { row: Vec::new(), wide: Vec::new(), narrow: Vec::new(), scales: Vec::new() }
+        Self { gathered: Vec::new(), row: Vec::new(), wide: Vec::new(), narrow: Vec::new(), scales: Vec::new() }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::{Quantized, Source, Sum, task_rows};
 use crate::ops::operand;
+use crate::ops::selective_scan::BLOCK;
 use crate::ops::timing::{Part, Timer};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -34,26 +35,30 @@ impl Tail {
         Ok(Self { out, first, second })
     }
 
-    /// `y` `(..., D)` and `residual` `(..., C)` to the shape of the residual. No gradient.
-    pub(crate) fn forward(self: &Arc<Self>, y: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        y.apply_op2_no_bwd(residual, &Apply(Arc::clone(self)))
+    /// `y` `(..., D)`, or in the [blocks](crate::ops::selective_scan_blocks) of a scan, and `residual` `(..., C)` to the shape of
+    /// the residual. No gradient.
+    pub(crate) fn forward(self: &Arc<Self>, y: &Tensor, residual: &Tensor, blocks: bool) -> Result<Tensor> {
+        y.apply_op2_no_bwd(residual, &Apply { tail: Arc::clone(self), blocks })
     }
 
-    fn rows(&self, y: &[f32], residual: &[f32], result: &mut [f32]) {
+    fn rows(&self, y: Source, residual: &[f32], result: &mut [f32]) {
         thread_local! {
             static HIDDEN: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
         HIDDEN.with_borrow_mut(|hidden| {
             let size = result.len() / self.out.panels.outputs * self.first.panels.outputs;
             hidden.resize(hidden.len().max(size), 0.0);
-            self.out.rows(Source::Rows(y), Sum::Rows(residual), result);
+            self.out.rows(y, Sum::Rows(residual), result);
             self.first.rows(Source::Rows(result), Sum::Nothing, &mut hidden[..size]);
             self.second.rows(Source::Rows(hidden), Sum::Result, result);
         });
     }
 }
 
-struct Apply(Arc<Tail>);
+struct Apply {
+    tail: Arc<Tail>,
+    blocks: bool,
+}
 
 impl CustomOp2 for Apply {
     fn name(&self) -> &'static str {
@@ -63,18 +68,32 @@ impl CustomOp2 for Apply {
     fn cpu_fwd(&self, sy: &CpuStorage, ly: &Layout, sr: &CpuStorage, lr: &Layout) -> Result<(CpuStorage, Shape)> {
         let _timer = Timer::of(Part::Linear);
         let (y, residual) = (operand(NAME, sy, ly)?, operand(NAME, sr, lr)?);
-        let (d, c) = (self.0.out.panels.inputs, self.0.out.panels.outputs);
-        let rows = residual.len() / c;
-        if ly.dims().last() != Some(&d) || lr.dims().last() != Some(&c) || y.len() != rows * d {
-            bail!("{NAME}: y {:?} and residual {:?} with {d} and {c} channels", ly.shape(), lr.shape());
+        let tail = &self.tail;
+        let (d, c) = (tail.out.panels.inputs, tail.out.panels.outputs);
+        let count = residual.len() / c;
+        let tokens = match ly.dims() {
+            [.., width] if !self.blocks && *width == d && y.len() == count * d => None,
+            &[batch, blocks, tokens, BLOCK]
+                if self.blocks && blocks == d.div_ceil(BLOCK) && batch * tokens == count =>
+            {
+                Some(tokens)
+            }
+            dims => bail!("{NAME}: y {dims:?} and residual {:?} with {d} and {c} channels", lr.shape()),
+        };
+        if lr.dims().last() != Some(&c) {
+            bail!("{NAME}: residual {:?} with {c} channels", lr.shape());
         }
         let mut result = vec![0f32; residual.len()];
-        let rows = task_rows(rows, [&self.0.out, &self.0.first, &self.0.second]);
-        result
-            .par_chunks_mut(rows * c)
-            .zip(y.par_chunks(rows * d))
-            .zip(residual.par_chunks(rows * c))
-            .for_each(|((result, y), residual)| self.0.rows(y, residual, result));
+        let rows = task_rows(count, [&tail.out, &tail.first, &tail.second]);
+        let tasks = result.par_chunks_mut(rows * c).zip(residual.par_chunks(rows * c)).enumerate();
+        tasks.for_each(|(i, (result, residual))| {
+            let first = i * rows;
+            let source = match tokens {
+                Some(tokens) => Source::Blocks { y, tokens, first },
+                None => Source::Rows(&y[first * d..]),
+            };
+            tail.rows(source, residual, result);
+        });
         Ok((CpuStorage::F32(result), lr.shape().clone()))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ops::check::{Fill, Noise, difference, values};
+use crate::ops::selective_scan::BLOCK;
 use crate::ops::{add, conv3x3, conv3x3_matrix, gelu, layer_norm, linear};
 
 /// Errors of single products are near 1e-4 of a sum's size with 16 bits, 1e-2 with 8; the largest of some thousand is some
@@ -82,11 +83,19 @@ fn tail_is_its_layers_to_the_bit() {
             let tail = Arc::new(Tail::new(out, first, second).unwrap());
             for threads in [1, 2, 5] {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                let got = values(&pool.install(|| tail.forward(&y, &residual)).unwrap());
+                let got = values(&pool.install(|| tail.forward(&y, &residual, false)).unwrap());
                 assert!(got.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{rows} rows, {bits:?}");
             }
-            assert!(tail.forward(&residual, &y).is_err() || c == d);
-            assert!(tail.forward(&y, &residual.narrow(1, 0, rows / 2).unwrap().contiguous().unwrap()).is_err());
+            assert!(tail.forward(&residual, &y, false).is_err() || c == d);
+            assert!(tail.forward(&y, &residual.narrow(1, 0, rows / 2).unwrap().contiguous().unwrap(), false).is_err());
+            // The same rows in a scan's blocks.
+            let count = d.div_ceil(BLOCK);
+            let padded = y.pad_with_zeros(2, 0, count * BLOCK - d).unwrap();
+            let blocks =
+                padded.reshape((1, rows, count, BLOCK)).unwrap().transpose(1, 2).unwrap().contiguous().unwrap();
+            let got = values(&tail.forward(&blocks, &residual, true).unwrap());
+            assert!(got.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{rows} rows in blocks");
+            assert!(tail.forward(&blocks, &residual, false).is_err() && tail.forward(&y, &residual, true).is_err());
             let (out, first, second) = layers();
             assert!(Tail::new(out, second, first).is_err(), "layers that do not fit");
         }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use std::f32::consts::{LN_2, LOG2_E};
 
 /// Channels of one task: two vectors, so that what is done once a step is shared by more channels.
-const WIDTH: usize = 2 * LANES;
+pub(crate) const WIDTH: usize = 2 * LANES;
 /// Steps whose sizes and decays are computed before the state goes through them; the blocks of both fit the nearest cache.
 const STEPS: usize = 16;
 /// Steps whose sizes are computed together.
@@ -130,14 +130,13 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Outputs, `(L, WIDTH)` merged or `(K, L, WIDTH)`.
+    /// Adds outputs to `out`, `(L, WIDTH)` merged or `(K, L, WIDTH)`.
     #[inline(always)]
-    fn forward(&self) -> Vec<Block> {
+    fn forward(&self, out: &mut [Block]) {
         let Sizes { tokens, directions, rank, merge, .. } = self.sizes;
-        let mut y = vec![[0f32; WIDTH]; if merge { tokens } else { directions * tokens }];
         for k in 0..directions {
             let direction = self.direction(k).in_powers_of_two();
-            let y = if merge { &mut y[..] } else { &mut y[k * tokens..][..tokens] };
+            let y = if merge { &mut out[..] } else { &mut out[k * tokens..][..tokens] };
             let mut h = [0f32; WIDTH];
             for entries in self.orders.tables()[k].chunks(STEPS) {
                 // First what does not depend on the state, each in a pass of its own: so short, many steps are under way
@@ -169,7 +168,6 @@ impl<'a> Task<'a> {
                 }
             }
         }
-        y
     }
 
     /// This task's part of the gradients, `grad` being that of the output.
@@ -330,16 +328,30 @@ pub(super) fn forward(
     orders: &ScanOrders,
     sizes: Sizes,
 ) -> Vec<f32> {
-    let blocks: Vec<Vec<Block>> = Task::all(x, projections, parameters, orders, sizes)
-        .par_iter()
-        .map(|task| {
-            dispatch(
-                #[inline(always)]
-                || task.forward(),
-            )
-        })
-        .collect();
-    assemble(&blocks, sizes.tokens * if sizes.merge { 1 } else { sizes.directions }, sizes)
+    let rows = sizes.tokens * if sizes.merge { 1 } else { sizes.directions };
+    let values = forward_blocks(x, projections, parameters, orders, sizes);
+    let blocks: Vec<&[Block]> = values.as_chunks::<WIDTH>().0.chunks_exact(rows).collect();
+    assemble(&blocks, rows, sizes)
+}
+
+/// The same as each task makes it, `(B, D / WIDTH, rows, WIDTH)`; what is beyond the last channel is of no meaning.
+pub(super) fn forward_blocks(
+    x: &[f32],
+    projections: &[f32],
+    parameters: &[f32],
+    orders: &ScanOrders,
+    sizes: Sizes,
+) -> Vec<f32> {
+    let rows = sizes.tokens * if sizes.merge { 1 } else { sizes.directions };
+    let tasks = Task::all(x, projections, parameters, orders, sizes);
+    let mut y = vec![0f32; tasks.len() * rows * WIDTH];
+    tasks.par_iter().zip(y.par_chunks_mut(rows * WIDTH)).for_each(|(task, y)| {
+        dispatch(
+            #[inline(always)]
+            || task.forward(y.as_chunks_mut::<WIDTH>().0),
+        );
+    });
+    y
 }
 
 /// See [`reference::backward`](super::reference::backward).

@@ -47,6 +47,45 @@ pub fn selective_scan(
     in_f32(x, |x| x.apply_op3(&projections.to_dtype(x.dtype())?, parameters, scan))
 }
 
+/// Channels of a block of [`selective_scan_blocks`].
+pub(crate) use cpu::WIDTH as BLOCK;
+
+/// As [`selective_scan`] of state size 1, merged, on the CPU and without gradient, but left as it is made, in blocks of channels:
+/// `(B, ceil(D / BLOCK), L, BLOCK)`. What is beyond the last channel is of no meaning.
+pub(crate) fn selective_scan_blocks(
+    x: &Tensor,
+    projections: &Tensor,
+    parameters: &Tensor,
+    orders: &Arc<ScanOrders>,
+) -> Result<Tensor> {
+    let scan = SelectiveScan { orders: Arc::clone(orders), state: 1, merge: true };
+    x.apply_op3_no_bwd(projections, parameters, &Blocks(scan))
+}
+
+struct Blocks(SelectiveScan);
+
+impl CustomOp3 for Blocks {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        sx: &CpuStorage,
+        lx: &Layout,
+        sp: &CpuStorage,
+        lp: &Layout,
+        sw: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let _timer = Timer::of(Part::Scan);
+        let sizes = self.0.sizes(lx.dims(), lp.dims(), lw.dims())?;
+        let (x, p, w) = (operand(NAME, sx, lx)?, operand(NAME, sp, lp)?, operand(NAME, sw, lw)?);
+        let y = cpu::forward_blocks(x, p, w, &self.0.orders, sizes);
+        Ok((CpuStorage::F32(y), Shape::from((sizes.batch, sizes.channels.div_ceil(BLOCK), sizes.tokens, BLOCK))))
+    }
+}
+
 /// Packs a block's scan parameters, as a checkpoint has them, for [`selective_scan`].
 ///
 /// `dt_weight` `(K, D, R)`, `dt_bias` `(K, D)`, `a_log` `(K D, N)`, `skip` `(K D,)`.
