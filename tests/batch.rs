@@ -227,6 +227,31 @@ fn no_frame_is_held_longer_than_allowed() {
     drop(harness);
 }
 
+/// An application may stop the element in the streaming thread, which has the lock that the timer waits for.
+#[test]
+fn the_stream_may_be_stopped_by_who_sees_its_end() {
+    let (done, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut harness, _) = harness(&[("batch", "3"), ("max-latency", "1")]);
+        let element = harness.element().unwrap();
+        let weak = element.downgrade();
+        element.static_pad("src").unwrap().add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            if info.event().is_some_and(|event| event.type_() == gst::EventType::Eos) {
+                weak.upgrade().unwrap().set_state(gst::State::Null).unwrap();
+            }
+            gst::PadProbeReturn::Ok
+        });
+        let sink = element.static_pad("sink").unwrap();
+        // So that the timer rings while the frame is scored, and waits.
+        let lock = sink.stream_lock();
+        harness.push(frame(0)).unwrap();
+        harness.push_event(gst::event::Eos::new());
+        drop(lock);
+        done.send(element.current_state()).unwrap();
+    });
+    assert_eq!(end.recv_timeout(Duration::from_secs(60)), Ok(gst::State::Null));
+}
+
 #[test]
 fn frames_that_are_not_scored_wait_for_none_but_those_before_them() {
     let (mut harness, passed) = harness(&[("batch", "2"), LONG, ("interval", "100000000"), ("hold", "true")]);

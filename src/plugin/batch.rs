@@ -106,10 +106,10 @@ impl QMambaIqa {
         Ok(())
     }
 
-    /// Drops what is held and stops the timer, which may be at work.
+    /// Drops what is held and stops the timer; where that waits for the stream lock, it finds nothing held.
     pub(super) fn stop_batch(&self) {
         let batch = std::mem::take(&mut *self.batch.lock());
-        drop(batch); // out of the lock, which the timer needs
+        drop(batch); // out of the lock: freeing buffers runs others' code
     }
 
     /// Takes a frame in, and scores the batch that it completes.
