@@ -234,11 +234,11 @@ mod tests {
         filter(&first).update(0.0, &frame); // ends here
         assert_eq!(lines(&first), 1);
         let mut again = filter(&folder.path().join(".").join("a.jsonl"));
-        [0.0, 40.0].map(|time| again.update(time, &frame));
+        [0.0, 40.0].into_iter().for_each(|time| again.update(time, &frame));
         assert!(matches!(again.state, State::Failed));
         assert_eq!(lines(&first), 1);
         again.set(0, Value::Text(CString::new(second.to_str().unwrap()).unwrap()));
-        [80.0, 120.0].map(|time| again.update(time, &frame));
+        [80.0, 120.0].into_iter().for_each(|time| again.update(time, &frame));
         drop(again);
         assert_eq!((lines(&first), lines(&second)), (1, 2));
     }

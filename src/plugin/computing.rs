@@ -233,7 +233,7 @@ mod tests {
         let (mut harness, bus, score) = scored("auto", 4);
         pretence(&harness).lock().fault = Some(Box::new(|crops| {
             let black = |crop: &&[f32]| crop.windows(4).all(|four| four[0] == four[3]);
-            crops.iter().any(|crop| black(crop)).then(|| crate::Error::Input("gives NaN".into()))
+            crops.iter().any(black).then(|| crate::Error::Input("gives NaN".into()))
         }));
         for _ in 0..2 {
             harness.push(frame()).unwrap();
