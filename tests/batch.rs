@@ -24,7 +24,12 @@ struct Run {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Passed {
-    Buffer { pts: Option<gst::ClockTime>, discontinuity: bool, pixels: blake3::Hash, quality: Option<FrameQuality> },
+    Buffer {
+        pts: Option<gst::ClockTime>,
+        discontinuity: bool,
+        pixels: Box<blake3::Hash>,
+        quality: Option<FrameQuality>,
+    },
     Event(gst::EventType),
 }
 
@@ -51,7 +56,7 @@ fn watch(pad: &gst::Pad) -> Arc<Mutex<Vec<Passed>>> {
             (Some(buffer), _) => Passed::Buffer {
                 pts: buffer.pts(),
                 discontinuity: buffer.flags().contains(gst::BufferFlags::DISCONT),
-                pixels: pixels(pad, buffer),
+                pixels: pixels(pad, buffer).into(),
                 quality: FrameQuality::from_buffer(buffer),
             },
             (_, Some(event)) => Passed::Event(event.type_()),
