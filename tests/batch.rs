@@ -27,8 +27,8 @@ enum Passed {
     Buffer {
         pts: Option<gst::ClockTime>,
         discontinuity: bool,
-        pixels: Box<blake3::Hash>,
-        quality: Option<FrameQuality>,
+        pixels: blake3::Hash,
+        quality: Option<Box<FrameQuality>>,
     },
     Event(gst::EventType),
 }
@@ -56,8 +56,8 @@ fn watch(pad: &gst::Pad) -> Arc<Mutex<Vec<Passed>>> {
             (Some(buffer), _) => Passed::Buffer {
                 pts: buffer.pts(),
                 discontinuity: buffer.flags().contains(gst::BufferFlags::DISCONT),
-                pixels: pixels(pad, buffer).into(),
-                quality: FrameQuality::from_buffer(buffer),
+                pixels: pixels(pad, buffer),
+                quality: FrameQuality::from_buffer(buffer).map(Box::new),
             },
             (_, Some(event)) => Passed::Event(event.type_()),
             _ => return gst::PadProbeReturn::Ok,
