@@ -86,10 +86,21 @@ pub struct Scorer {
     /// What it was made from, with the style prompt of now.
     options: Options,
     notice: Option<Arc<str>>,
-    /// What the next scoring fails with, as if by a GPU.
     #[cfg(test)]
-    pub(crate) fault: Arc<parking_lot::Mutex<Option<Error>>>,
+    pub(crate) pretence: Arc<parking_lot::Mutex<Pretence>>,
 }
+
+/// What a test has a scorer take for true.
+#[cfg(test)]
+#[derive(Default)]
+pub(crate) struct Pretence {
+    pub on_gpu: bool,
+    /// What scoring crops fails with.
+    pub fault: Option<Fault>,
+}
+
+#[cfg(test)]
+pub(crate) type Fault = Box<dyn FnMut(&[&[f32]]) -> Option<Error> + Send>;
 
 impl std::fmt::Debug for Scorer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -137,7 +148,7 @@ impl Scorer {
             options: options.clone(),
             notice: None,
             #[cfg(test)]
-            fault: Arc::default(),
+            pretence: Arc::default(),
         };
         scorer.set_style_prompt(&options.style_prompt, options.force_style_prompt)?;
         Ok(scorer)
@@ -167,12 +178,22 @@ impl Scorer {
         self.notice.as_deref()
     }
 
+    /// What whoever opens a scorer should know of it, a line each: weights that do not say what their outputs mean, and
+    /// [`notice`](Self::notice).
+    pub fn warnings(&self) -> Vec<String> {
+        let no_range = self.network.description.range.is_none().then(|| {
+            format!("the weights of {} name no range of their outputs; 0 to 1 is assumed", self.options.model)
+        });
+        self.notice().map(str::to_owned).into_iter().chain(no_range).collect()
+    }
+
     /// What takes a GPU's place when it fails, the CPU; none where the GPU was asked for by name, or this is the CPU already.
     pub fn fallback(&self) -> Option<Result<Self>> {
         #[cfg(test)]
-        let on_gpu = true;
+        let pretended = self.pretence.lock().on_gpu;
         #[cfg(not(test))]
-        let on_gpu = !self.network.device.is_cpu();
+        let pretended = false;
+        let on_gpu = pretended || !self.network.device.is_cpu();
         (on_gpu && self.options.device == "auto").then(|| Self::on(&self.options, &Device::Cpu))
     }
 
@@ -250,7 +271,7 @@ impl Scorer {
     /// Scores normalised crops, `(N, 224, 224, 3)`, by [`Frame`]s' way: see [`score`](Self::score).
     ///
     /// # Errors
-    /// As [`score`](Self::score).
+    /// As [`score_batch`](Self::score_batch).
     pub fn score_crops(&self, crops: &[f32]) -> Result<Score> {
         match self.score_batch(&[crops])?[..] {
             [score] => Ok(score),
@@ -262,8 +283,14 @@ impl Scorer {
     /// it would be alone; on a GPU, up to its roundings.
     ///
     /// # Errors
-    /// As [`score`](Self::score), of any of them.
+    /// A frame without crops, or with a part of one; as [`score`](Self::score), of any of them.
     pub fn score_batch(&self, frames: &[&[f32]]) -> Result<Vec<Score>> {
+        if let Some(frame) = frames.iter().find(|frame| frame.is_empty() || !frame.len().is_multiple_of(VALUES)) {
+            return Err(Error::Input(format!(
+                "{} values are not the crops of a frame: each has {CROP} x {CROP} x 3, and there must be one",
+                frame.len()
+            )));
+        }
         let crops: Vec<&[f32]> = frames.iter().flat_map(|frame| frame.chunks_exact(VALUES)).collect();
         let raws = self.each_crop(&crops, |output| match output.score.to_vec1::<f32>()?.as_slice() {
             &[raw] if raw.is_finite() => Ok(f64::from(raw)),
@@ -306,7 +333,7 @@ impl Scorer {
 
     fn each_crop<T: Send>(&self, crops: &[&[f32]], read: impl Fn(Output) -> Result<T> + Sync) -> Result<Vec<T>> {
         #[cfg(test)]
-        if let Some(error) = self.fault.lock().take() {
+        if let Some(error) = self.pretence.lock().fault.as_mut().and_then(|fault| fault(crops)) {
             return Err(error);
         }
         if self.network.device.is_cpu() {
@@ -415,6 +442,28 @@ mod tests {
         open(Precision::Fast, "none").agrees_with(&exact).unwrap();
         let error = open(Precision::Exact, "compression").agrees_with(&exact).unwrap_err().to_string();
         assert!(error.contains("of 100 away from cpu"), "{error}");
+    }
+
+    #[test]
+    fn crops_are_whole() {
+        let scorer = Scorer::open(&Options::default()).unwrap();
+        let crop = vec![0f32; VALUES + 1];
+        for wrong in [&crop[..0], &crop[..1], &crop[..VALUES - 1], &crop] {
+            for error in [scorer.score_crops(wrong).unwrap_err(), scorer.score_batch(&[&crop[1..], wrong]).unwrap_err()]
+            {
+                assert!(matches!(&error, Error::Input(text) if text.starts_with(&format!("{} values", wrong.len()))));
+            }
+        }
+        assert!(scorer.score_batch(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_cpu_has_no_fallback_and_a_gpu_asked_for_by_name_neither() {
+        for (device, on_gpu, falls_back) in [("auto", true, true), ("auto", false, false), ("cpu", true, false)] {
+            let scorer = Scorer::on(&Options { device: device.into(), ..Options::default() }, &Device::Cpu).unwrap();
+            scorer.pretence.lock().on_gpu = on_gpu;
+            assert_eq!(scorer.fallback().transpose().unwrap().is_some(), falls_back, "{device} {on_gpu}");
+        }
     }
 
     #[test]

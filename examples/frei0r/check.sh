@@ -25,6 +25,10 @@ if grep -q -e libgst -e libglib <<<"$(ldd "$plugin")"; then
     echo "the filter needs GStreamer" >&2
     exit 1
 fi
+if [ "$(uname)" = Linux ] && ! grep -q NODELETE <<<"$(readelf -d "$plugin")"; then
+    echo "a host may unload the filter while its threads run" >&2
+    exit 1
+fi
 clip=${1:-$folder/clip.mkv}
 [ $# -gt 0 ] || ffmpeg -v error -f lavfi -i testsrc2=size=640x360:rate=5 -t 4 -c:v libx264 -crf 35 "$clip"
 ffmpeg -v error -i "$clip" -frames:v 12 "$folder/%02d.png"
@@ -94,5 +98,7 @@ wrong "interval -1 is not" -i "$clip" -vf "frei0r=qmambaiqa:$folder/x.jsonl|1|-1
 wrong "style prompt .none-such. is neither" -i "$clip" -vf "frei0r=qmambaiqa:$folder/x.jsonl|1|0|none-such" && passed
 wrong "model .none-such. is neither" -i "$clip" -vf "frei0r=qmambaiqa:$folder/x.jsonl|1|0|none|none-such" && passed
 wrong "time-unit 0 is not" -i "$clip" -vf "frei0r=qmambaiqa:$folder/x.jsonl|1|0|none|qmamba-nano|0" && passed
+wrong "begun this log already" -i "$clip" -vf "frei0r=qmambaiqa:$folder/twice.jsonl|1,frei0r=qmambaiqa:$folder/twice.jsonl|1" && passed
+[ "$(wc -l <"$folder/twice.jsonl")" -gt 1 ] || { echo "the first log is lost" >&2; exit 1; }
 wrong "multiple of 4" -i "$clip" -vf "crop=318:200,frei0r=qmambaiqa:$folder/x.jsonl"
 [ ! -e "$folder/x.jsonl" ] || { echo "a log was begun in vain" >&2; exit 1; }

@@ -5,8 +5,10 @@ use crate::frame::{Colour, Frame, PixelFormat, Plane};
 use crate::indicators::Watch;
 use crate::log::{Format, Log, Record};
 use crate::{Error, Options, Result, Scorer};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What logs name the stream: frei0r knows of no name.
@@ -70,6 +72,25 @@ struct Running {
     next: u64,
     /// Time of the frame that was scored last.
     last: Option<f64>,
+}
+
+/// Logs that this process has begun.
+static LOGS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Begins a log, which a process does once for each: hosts make instances anew as they like, say when they seek, or two of the
+/// same settings, and what is in the log would be lost.
+fn begin(path: &Path, format: Format) -> Result<Log> {
+    let mut logs = LOGS.lock();
+    // A path that is not there, or no more, has nothing to lose.
+    if path.canonicalize().is_ok_and(|path| logs.contains(&path)) {
+        return Err(Error::Input(format!(
+            "{}: this process has begun this log already and would lose what is in it; name another",
+            path.display()
+        )));
+    }
+    let log = Log::create(path, format)?;
+    logs.extend(path.canonicalize());
+    Ok(log)
 }
 
 /// Says what is wrong, in one line.
@@ -156,8 +177,11 @@ impl Filter {
         }
         let options = Options { style_prompt: text(3)?.into(), model: text(4)?.into(), ..Options::default() };
         let scorer = Scorer::open(&options)?;
+        for warning in scorer.warnings() {
+            eprintln!("qmambaiqa: warning: {warning}");
+        }
         // Last, so that nothing that is wrong costs an old log.
-        let log = Log::create(Path::new(path), format)?;
+        let log = begin(Path::new(path), format)?;
         Ok(Running { scorer, plan, interval, time_unit, watch: Watch::default(), log, next: 0, last: None })
     }
 }
@@ -188,5 +212,34 @@ impl Drop for Running {
         if let Err(error) = self.log.complete() {
             complain(&error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_begun_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["a.jsonl", "b.jsonl"].map(|name| folder.path().join(name));
+        let filter = |log: &Path| {
+            let mut filter = Filter::new(224, 224).unwrap();
+            filter.set(0, Value::Text(CString::new(log.to_str().unwrap()).unwrap()));
+            filter.set(1, Value::Number(1.0));
+            filter
+        };
+        let frame: Vec<u8> = (0..4 * 224 * 224).map(|i| (i % 251) as u8).collect();
+        let lines = |log: &Path| std::fs::read_to_string(log).unwrap().lines().count();
+        filter(&first).update(0.0, &frame); // ends here
+        assert_eq!(lines(&first), 1);
+        let mut again = filter(&folder.path().join(".").join("a.jsonl"));
+        [0.0, 40.0].into_iter().for_each(|time| again.update(time, &frame));
+        assert!(matches!(again.state, State::Failed));
+        assert_eq!(lines(&first), 1);
+        again.set(0, Value::Text(CString::new(second.to_str().unwrap()).unwrap()));
+        [80.0, 120.0].into_iter().for_each(|time| again.update(time, &frame));
+        drop(again);
+        assert_eq!((lines(&first), lines(&second)), (1, 2));
     }
 }

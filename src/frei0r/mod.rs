@@ -11,8 +11,9 @@
 //! | 4 | `model` | string | qmamba-nano | embedded model or weights file |
 //! | 5 | `time-unit` | double | 0.001 | seconds in a unit of the host's time: ffmpeg gives milliseconds; 1 for hosts that give seconds, as frei0r asks for |
 //!
-//! They are read with the first frame; a change after that begins the log anew. frei0r has no errors: what is wrong is said in
-//! one line on standard error, and frames pass without scores from there on.
+//! They are read with the first frame; a change after that starts the filter anew, which needs another log: a process begins each
+//! log once. frei0r has no errors: what is wrong is said in one line on standard error, and frames pass without scores from there
+//! on.
 //!
 //! This is the ABI of frei0r 1.2, written down after its specification. It is the one file of the filter with `unsafe`: every
 //! pointer is the host's.

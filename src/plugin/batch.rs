@@ -15,6 +15,10 @@ use gstreamer_base::prelude::*;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+/// Frames that are held at most for each frame of a batch: of those that an interval leaves out between two to score, memory
+/// would hold any number.
+pub(super) const HELD_PER_FRAME: usize = 4;
+
 /// What is held, and how long it may be.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -51,14 +55,23 @@ impl Batch {
         self.held.iter().filter(|held| matches!(held.next, Next::Score(_))).count()
     }
 
+    /// Whether what is held leaves now, complete or not.
+    fn is_over(&self) -> bool {
+        let due = self.due();
+        let full = |limits: &Limits| due >= limits.frames || self.held.len() >= limits.frames * HELD_PER_FRAME;
+        // The timer may get the lock too late, or never, where frames come fast.
+        let overdue = self.deadline().is_some_and(|time| Instant::now() >= time);
+        due == 0 || self.limits.as_ref().is_none_or(full) || overdue
+    }
+
     /// Whether frames are held.
     pub fn is_on(&self) -> bool {
         self.limits.is_some()
     }
 
-    /// Frames to score that make a batch; 0 where frames are not held.
-    pub fn frames(&self) -> u32 {
-        self.limits.as_ref().map_or(0, |limits| limits.frames as u32)
+    /// Frames that are held at most.
+    pub fn most(&self) -> u32 {
+        self.limits.as_ref().map_or(0, |limits| (limits.frames * HELD_PER_FRAME) as u32)
     }
 
     /// How long a frame may be held.
@@ -103,17 +116,24 @@ impl QMambaIqa {
         };
         self.stop_batch();
         self.batch.lock().limits = limits;
+        // A pipeline that plays already has asked for its latency before.
+        if !self.batch.lock().latency().is_zero() {
+            self.post_message(gst::message::Latency::builder().src(&*self.obj()).build());
+        }
         Ok(())
     }
 
-    /// Drops what is held and stops the timer, which may be at work.
+    /// Drops what is held and stops the timer; where that waits for the stream lock, it finds nothing held.
     pub(super) fn stop_batch(&self) {
         let batch = std::mem::take(&mut *self.batch.lock());
-        drop(batch); // out of the lock, which the timer needs
+        drop(batch); // out of the lock: freeing buffers runs others' code
     }
 
     /// Takes a frame in, and scores the batch that it completes.
     pub(super) fn hold(&self, buffer: gst::Buffer) -> Result<(), gst::FlowError> {
+        if let Some(failure) = self.batch.lock().failed.take() {
+            return Err(failure);
+        }
         self.control(&buffer);
         let next = self.next(&buffer)?;
         // After a gap the base class marks the next buffer that it hands out: it must be this one.
@@ -121,8 +141,7 @@ impl QMambaIqa {
         let complete = {
             let mut batch = self.batch.lock();
             batch.held.push(Held { buffer, next, since: Instant::now() });
-            let due = batch.due();
-            let complete = discontinuity || due == 0 || batch.limits.as_ref().is_none_or(|l| due >= l.frames);
+            let complete = discontinuity || batch.is_over();
             if let (false, 1, Some(limits), Some(time)) = (complete, batch.held.len(), &batch.limits, batch.deadline())
             {
                 limits.timer.set(time);
@@ -162,7 +181,7 @@ impl QMambaIqa {
         let result = result.and_then(|()| failure.map_or(Ok(()), |failure| Err(self.failed(&failure))));
         let mut batch = self.batch.lock();
         batch.ready.append(&mut ready);
-        batch.failed = result.err();
+        batch.failed = batch.failed.or(result.err()); // the first is why
     }
 
     /// Scores what is held and has it leave. Only under the stream lock.

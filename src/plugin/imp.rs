@@ -49,6 +49,7 @@ impl ObjectImpl for QMambaIqa {
             vec![
                 glib::subclass::Signal::builder("reset")
                     .action()
+                    // Does not wait for the stream: frames that a batch holds leave without a score, as they belong to what is forgotten.
                     .class_handler(|values| {
                         if let Some(Ok(element)) = values.first().map(|v| v.get::<super::QMambaIqa>()) {
                             element.imp().reset();
@@ -128,15 +129,8 @@ impl BaseTransformImpl for QMambaIqa {
         let settings = self.settings.lock().clone();
         let mut state = State::open(&settings, &self.obj().name())?;
         let scorer = &state.scorer;
-        if scorer.description().range.is_none() {
-            gst::element_imp_warning!(
-                self,
-                gst::LibraryError::Settings,
-                ("model {} names no range of its output: 0 to 1 is assumed", scorer.model_name())
-            );
-        }
-        if let Some(notice) = scorer.notice() {
-            gst::element_imp_warning!(self, gst::ResourceError::Failed, ("{notice}"));
+        for warning in scorer.warnings() {
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{warning}"));
         }
         gst::info!(CAT, imp = self, "model {} on {}", scorer.model_name(), scorer.device());
         FrameQuality::register();
@@ -260,7 +254,7 @@ impl BaseTransformImpl for QMambaIqa {
     ) -> Result<(), gst::LoggableError> {
         self.parent_propose_allocation(decide_query, query)?;
         // Whoever fills buffers from a pool must not wait for those that are held.
-        let held = self.batch.lock().frames();
+        let held = self.batch.lock().most();
         if held > 0 {
             let (caps, _) = query.get();
             let size = caps.and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok()).map_or(0, |info| info.size());

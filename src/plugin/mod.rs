@@ -10,6 +10,7 @@
 #[cfg(feature = "analytics")]
 mod analytics;
 mod batch;
+mod computing;
 mod convert;
 mod imp;
 mod overlay;

@@ -104,7 +104,8 @@ static TABLE: LazyLock<Vec<Property>> = LazyLock::new(|| vec![
     property!(ParamSpecBoolean "hold", "Let frames between scored ones carry the last score, marked as held",
         hold, mutable_playing()),
     property!(ParamSpecUInt "batch", "Frames that are scored together in one batch, which a GPU is faster with: they are held until \
-        there are so many to score (1 = no frame is held; not with async)",
+        there are so many to score, and four times as many at most, those between them included (1 = no frame is held; not with \
+        async)",
         batch, minimum(1), maximum(MAX_BATCH), mutable_ready()),
     property!(ParamSpecUInt64 "max-latency", "How long a frame may be held for a batch, in nanoseconds; with batch over 1 this is \
         added to the pipeline's latency", max_latency, maximum(MAX_LATENCY), mutable_ready()),

@@ -1,23 +1,17 @@
 //! The way of a frame: whether it is scored, its score, and what is said of it.
 
-use super::convert;
 use super::imp::{CAT, QMambaIqa};
 use super::quality::FrameQuality;
 use super::report::{Report, Times};
 use super::schedule::Turn;
 use super::state::{Job, Outcome, Scored, State};
 use super::stream::Stream;
-use crate::crops::CropPlan;
-use crate::frame::Region;
-use crate::indicators::{Luma, Reason};
+use crate::indicators::Reason;
 use crate::metrics::Event;
-use crate::scorer::Score;
 use glib::subclass::prelude::*;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_base::prelude::*;
-use gstreamer_video as gst_video;
-use std::time::Instant;
 
 /// What becomes of a buffer.
 pub(super) enum Next {
@@ -26,23 +20,6 @@ pub(super) enum Next {
     Pass(Option<FrameQuality>),
     /// With the newest score when it leaves; these are its times.
     Hold(Times),
-}
-
-/// Frames that cannot be scored.
-pub(super) struct Failure {
-    first: u64,
-    last: u64,
-    error: crate::Error,
-}
-
-/// What a frame shows.
-struct Seen {
-    /// Those to score.
-    crops: Vec<f32>,
-    /// Where they were taken, for an overlay.
-    places: Vec<Region>,
-    regions: Vec<Region>,
-    luma: Luma,
 }
 
 impl QMambaIqa {
@@ -143,90 +120,6 @@ impl QMambaIqa {
         if overlay { self.draw(buffer) } else { Ok(()) }
     }
 
-    /// What a frame shows, and the crops that are to be scored.
-    fn look(&self, job: &Job, buffer: &gst::BufferRef) -> crate::Result<Seen> {
-        let Job { scorer, info, settings, frame, regions, .. } = job;
-        let plan = CropPlan::new(settings.crops as usize, settings.sampling.into(), settings.seed)?;
-        let mapped = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
-            .map_err(|e| crate::Error::Input(format!("its buffer does not hold {info:?}: {e}")))?;
-        let picture = convert::frame(&mapped, info)?;
-        let area = self.area(&picture, job)?;
-        let regions = if regions.is_empty() { vec![area] } else { regions.clone() };
-        let crops = scorer.crops(&picture, &regions, &plan, *frame)?;
-        let luma = Luma::of(&picture.region(area)?)?;
-        let places = if settings.overlay { plan.rectangles(&regions, *frame)? } else { Vec::new() };
-        Ok(Seen { crops, regions, places, luma })
-    }
-
-    /// Scores frames together: those before the first that fails, and its failure.
-    pub(super) fn score(&self, frames: &[(&Job, &gst::BufferRef)]) -> (Vec<Scored>, Option<Failure>) {
-        let begin = Instant::now();
-        let (mut seen, mut failure) = (Vec::new(), None);
-        for (job, buffer) in frames {
-            match self.look(job, buffer) {
-                Ok(look) => seen.push(look),
-                Err(error) => {
-                    failure = Some(Failure { first: job.frame, last: job.frame, error });
-                    break;
-                }
-            }
-        }
-        let mut scores = Vec::with_capacity(seen.len());
-        // A style prompt may have changed between two frames.
-        for group in frames[..seen.len()].chunk_by(|(a, _), (b, _)| a.scorer.is_same(&b.scorer)) {
-            let crops: Vec<&[f32]> = seen[scores.len()..][..group.len()].iter().map(|seen| &*seen.crops).collect();
-            match self.score_crops(group[0].0, &crops) {
-                Ok(batch) => scores.extend(batch),
-                Err(error) => {
-                    let [first, last] = [0, group.len() - 1].map(|i| group[i].0.frame);
-                    failure = Some(Failure { first, last, error });
-                    break;
-                }
-            }
-        }
-        let took = begin.elapsed() / frames.len().max(1) as u32;
-        let scored = scores.into_iter().zip(seen).map(|(score, Seen { regions, places, luma, .. })| Scored {
-            score,
-            regions,
-            crops: places,
-            luma,
-            took,
-        });
-        (scored.collect(), failure)
-    }
-
-    /// Scores frames' crops; where a GPU fails that was not asked for by name, on the CPU from then on.
-    fn score_crops(&self, job: &Job, crops: &[&[f32]]) -> crate::Result<Vec<Score>> {
-        let error = match job.scorer.score_batch(crops) {
-            Err(error @ crate::Error::Device { .. }) => error,
-            result => return result,
-        };
-        let Some(cpu) = job.scorer.fallback().transpose()? else { return Err(error) };
-        // Frames that were held or handed on before still name the GPU.
-        let first = self.state.lock().as_mut().is_some_and(|state| {
-            let first = state.scorer.is_same(&job.scorer);
-            if first {
-                state.scorer = cpu.clone();
-            }
-            first
-        });
-        if first {
-            gst::element_imp_warning!(
-                self,
-                gst::ResourceError::Failed,
-                ("the CPU scores from frame {} on: {error}", job.frame)
-            );
-        }
-        cpu.score_batch(crops)
-    }
-
-    /// Says why frames have no scores.
-    pub(super) fn failed(&self, Failure { first, last, error }: &Failure) -> gst::FlowError {
-        let frames = if first == last { format!("frame {first}") } else { format!("frames {first} to {last}") };
-        gst::element_imp_error!(self, gst::StreamError::Failed, ("{frames} cannot be scored: {error}"));
-        gst::FlowError::Error
-    }
-
     /// Scores a frame beside the stream.
     pub(super) fn work(&self, job: &Job, buffer: &gst::BufferRef) {
         let (scored, failure) = self.score(&[(job, buffer)]);
@@ -315,7 +208,7 @@ impl QMambaIqa {
         self.post_message(gst::message::Element::builder(structure).src(&*self.obj()).build());
     }
 
-    fn post_message(&self, message: gst::Message) {
+    pub(super) fn post_message(&self, message: gst::Message) {
         if self.obj().post_message(message).is_err() {
             gst::debug!(CAT, imp = self, "nobody takes messages");
         }
@@ -366,76 +259,5 @@ impl QMambaIqa {
     pub(super) fn statistics(&self) -> gst::Structure {
         let state = self.state.lock();
         state.as_ref().map_or_else(|| gst::Structure::new_empty("qmambaiqa-statistics"), |s| s.stream.statistics())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use gstreamer_check::Harness;
-
-    fn frame() -> gst::Buffer {
-        gst::Buffer::from_slice((0..224 * 224).map(|i| (i % 251) as u8).collect::<Vec<u8>>())
-    }
-
-    /// An element that has scored a frame on what it takes for a GPU, which fails from then on.
-    fn failing(device: &str, batch: u32) -> (Harness, gst::Bus, f64) {
-        gst::init().unwrap();
-        crate::plugin::register().unwrap();
-        let element = gst::ElementFactory::make("qmambaiqa").build().unwrap();
-        let element = element.downcast::<crate::plugin::QMambaIqa>().unwrap();
-        element.set_property("crops", 2u32);
-        element.set_property("batch", batch);
-        element.set_property("max-latency", 60_000_000_000u64);
-        element.set_property("device", device);
-        let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
-        let bus = gst::Bus::new();
-        element.set_bus(Some(&bus));
-        harness.set_src_caps_str("video/x-raw,format=GRAY8,width=224,height=224,framerate=25/1");
-        for _ in 0..batch {
-            harness.push(frame()).unwrap();
-        }
-        let score = element.property::<f64>("last-score");
-        (0..batch).for_each(|_| drop(harness.pull().unwrap()));
-        let state = element.imp().state.lock();
-        let message = "CUDA_ERROR_OUT_OF_MEMORY".to_owned();
-        let error = crate::Error::Device { device: "cuda:0".into(), message, advice: "score fewer crops" };
-        *state.as_ref().unwrap().scorer.fault.lock() = Some(error);
-        drop(state);
-        (harness, bus, score)
-    }
-
-    #[test]
-    fn the_cpu_takes_over_from_a_gpu_that_fails() {
-        for batch in [1, 3] {
-            let (mut harness, bus, score) = failing("auto", batch);
-            for _ in 0..batch {
-                harness.push(frame()).unwrap();
-            }
-            for i in 0..u64::from(batch) {
-                let quality = FrameQuality::from_buffer(&harness.pull().unwrap()).unwrap();
-                assert_eq!((quality.frame, quality.score), (u64::from(batch) + i, score));
-            }
-            let warnings: Vec<_> =
-                std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Warning, gst::MessageType::Error]))
-                    .collect();
-            let [warning] = &warnings[..] else { panic!("{warnings:?}") };
-            let gst::MessageView::Warning(warning) = warning.view() else { panic!("{warning:?}") };
-            let text = warning.error().to_string();
-            assert!(text.contains(&format!("the CPU scores from frame {batch} on: cuda:0 fails")), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_gpu_asked_for_by_name_that_fails_is_an_error() {
-        let (mut harness, bus, _) = failing("cpu", 1);
-        assert_eq!(harness.push(frame()), Err(gst::FlowError::Error));
-        let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
-        let gst::MessageView::Error(error) = message.view() else { panic!("{message:?}") };
-        let text = error.error().to_string();
-        assert!(
-            text.contains("frame 1 cannot be scored: cuda:0 fails") && text.contains("score fewer crops"),
-            "{text}"
-        );
     }
 }

@@ -2,14 +2,12 @@
 
 use gstreamer as gst;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// Rings at the time that it was set to last.
+/// Rings at the time that it was set to last. Dropped, it rings no more, which it does not wait for: a ring in progress may need
+/// a lock that whoever drops it has.
 pub(super) struct Timer {
-    /// None once it is to stop.
-    times: Option<Sender<Instant>>,
-    thread: Option<JoinHandle<()>>,
+    times: Sender<Instant>,
 }
 
 impl Timer {
@@ -19,7 +17,7 @@ impl Timer {
     /// There are no threads to be had.
     pub fn start(mut ring: impl FnMut() -> Option<Instant> + Send + 'static) -> Result<Self, gst::ErrorMessage> {
         let (times, set) = mpsc::channel::<Instant>();
-        let thread = std::thread::Builder::new().name("qmambaiqa-timer".into()).spawn(move || {
+        let started = std::thread::Builder::new().name("qmambaiqa-timer".into()).spawn(move || {
             let mut time = None;
             loop {
                 let next = match time {
@@ -33,26 +31,13 @@ impl Timer {
                 };
             }
         });
-        let thread = thread.map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("no thread for a timer: {e}")))?;
-        Ok(Self { times: Some(times), thread: Some(thread) })
+        started.map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("no thread for a timer: {e}")))?;
+        Ok(Self { times })
     }
 
     /// Has it ring at `time`, and not at the time that was set before.
     pub fn set(&self, time: Instant) {
-        if let Some(times) = &self.times {
-            let _ = times.send(time); // it has stopped only where its thread has panicked, which has been printed
-        }
-    }
-}
-
-impl Drop for Timer {
-    /// Waits for a ring in progress.
-    fn drop(&mut self) {
-        self.times = None;
-        // The thread itself may be the last to let go of the element.
-        if let Some(thread) = self.thread.take().filter(|t| t.thread().id() != std::thread::current().id()) {
-            let _ = thread.join(); // a panic has been printed already
-        }
+        let _ = self.times.send(time); // it has stopped only where its thread has panicked, which has been printed
     }
 }
 

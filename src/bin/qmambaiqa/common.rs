@@ -66,14 +66,8 @@ impl ScorerArgs {
     /// The scorer, after a warning where its weights do not say what their outputs mean, or a GPU cannot be used.
     pub fn open(&self) -> Result<Scorer> {
         let scorer = Scorer::open(&self.options()?)?;
-        if let Some(notice) = scorer.notice() {
-            eprintln!("qmambaiqa: warning: {notice}");
-        }
-        if scorer.description().range.is_none() {
-            eprintln!(
-                "qmambaiqa: warning: the weights of {} name no range of their outputs; 0 to 1 is assumed",
-                self.model
-            );
+        for warning in scorer.warnings() {
+            eprintln!("qmambaiqa: warning: {warning}");
         }
         Ok(scorer)
     }
