@@ -25,6 +25,7 @@ pub(super) struct Ss2d {
     scan: ScanWeights,
     gate: Option<Gate>,
     blocks: bool,
+    rough: bool,
     window: Option<NonZeroUsize>,
     /// Orders of the map sizes seen last; a network sees one size for ever, training a few.
     orders: Mutex<Vec<(usize, usize, Arc<ScanOrders>)>>,
@@ -75,6 +76,7 @@ impl Ss2d {
             scan,
             blocks: gate.is_none() && precision != Precision::Exact,
             gate,
+            rough: precision == Precision::Fast,
             window: window.and_then(NonZeroUsize::new),
             orders: Mutex::default(),
         };
@@ -107,7 +109,7 @@ impl Ss2d {
         let projections = self.x_proj.forward(&x)?; // (B, L, K (R + 2N))
         let orders = self.orders(height, width);
         if self.blocks {
-            return ops::selective_scan_blocks(&x, &projections, &self.scan.packed()?, &orders);
+            return ops::selective_scan_blocks(&x, &projections, &self.scan.packed()?, &orders, self.rough);
         }
         let y = ops::selective_scan(&x, &projections, &self.scan.packed()?, &orders, STATE, self.gate.is_none())?;
         let y = match &self.gate {

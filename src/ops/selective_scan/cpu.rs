@@ -4,7 +4,10 @@
 //! that stays in cache, and computes the step sizes as it goes, so that no `(L, K, D)` tensor is ever written.
 
 use super::{Gradients, ScanOrders, Sizes};
-use crate::ops::simd::{LANES, dispatch, exp_negative, exp2_negative, sigmoid, softplus, softplus2, sum_lanes};
+use crate::ops::simd::{
+    LANES, dispatch, exp_negative, exp2_negative, exp2_negative_rough, sigmoid, softplus, softplus2, softplus2_rough,
+    sum_lanes,
+};
 use crate::ops::store;
 use rayon::prelude::*;
 use std::f32::consts::{LN_2, LOG2_E};
@@ -130,9 +133,9 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Adds outputs to `out`, `(L, WIDTH)` merged or `(K, L, WIDTH)`.
+    /// Adds outputs to `out`, `(L, WIDTH)` merged or `(K, L, WIDTH)`; `ROUGH` with step sizes and decays to 3e-4 alone.
     #[inline(always)]
-    fn forward(&self, out: &mut [Block]) {
+    fn forward<const ROUGH: bool>(&self, out: &mut [Block]) {
         let Sizes { tokens, directions, rank, merge, .. } = self.sizes;
         for k in 0..directions {
             let direction = self.direction(k).in_powers_of_two();
@@ -146,10 +149,13 @@ impl<'a> Task<'a> {
                 for (delta, entries) in delta.chunks_mut(TOGETHER).zip(entries.chunks(TOGETHER)) {
                     self.step_sizes(entries, k, &direction, delta);
                 }
-                delta.as_flattened_mut().iter_mut().for_each(|dt| *dt = softplus2(*dt));
+                for dt in delta.as_flattened_mut() {
+                    *dt = if ROUGH { softplus2_rough(*dt) } else { softplus2(*dt) };
+                }
                 for (decay, delta) in decay.iter_mut().zip(&*delta) {
                     for i in 0..WIDTH {
-                        decay[i] = exp2_negative(delta[i] * direction.a[i]);
+                        let exponent = delta[i] * direction.a[i];
+                        decay[i] = if ROUGH { exp2_negative_rough(exponent) } else { exp2_negative(exponent) };
                     }
                 }
                 for ((delta, decay), &entry) in delta.iter().zip(&*decay).zip(entries) {
@@ -329,13 +335,14 @@ pub(super) fn forward(
     sizes: Sizes,
 ) -> Vec<f32> {
     let rows = sizes.tokens * if sizes.merge { 1 } else { sizes.directions };
-    let values = forward_blocks(x, projections, parameters, orders, sizes);
+    let values = forward_blocks::<false>(x, projections, parameters, orders, sizes);
     let blocks: Vec<&[Block]> = values.as_chunks::<WIDTH>().0.chunks_exact(rows).collect();
     assemble(&blocks, rows, sizes)
 }
 
 /// The same as each task makes it, `(B, D / WIDTH, rows, WIDTH)`; what is beyond the last channel is of no meaning.
-pub(super) fn forward_blocks(
+/// See [`Task::forward`] for `ROUGH`.
+pub(super) fn forward_blocks<const ROUGH: bool>(
     x: &[f32],
     projections: &[f32],
     parameters: &[f32],
@@ -348,7 +355,7 @@ pub(super) fn forward_blocks(
     tasks.par_iter().zip(y.par_chunks_mut(rows * WIDTH)).for_each(|(task, y)| {
         dispatch(
             #[inline(always)]
-            || task.forward(y.as_chunks_mut::<WIDTH>().0),
+            || task.forward::<ROUGH>(y.as_chunks_mut::<WIDTH>().0),
         );
     });
     y
