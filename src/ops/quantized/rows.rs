@@ -1,10 +1,10 @@
 //! A few rows through a layer, from their source to the result.
 
-use super::pack::Panel;
+use super::pack::{Bits, Panel};
 use super::round::{quantise, quantise_narrow};
 use super::tile::{self, COLUMNS, NO_SUMS, Narrow, Tile, Unit, Wide};
 use super::{Input, Norm, Quantized};
-use crate::ops::activation::gelu_value;
+use crate::ops::activation::{gelu_rough, gelu_value};
 use crate::ops::im2col::Geometry;
 use crate::ops::norm::normalise;
 use crate::ops::selective_scan::BLOCK;
@@ -192,7 +192,10 @@ impl Quantized {
     #[inline(always)]
     fn activate(&self, y: &mut [f32]) {
         if self.gelu {
-            y.iter_mut().for_each(|y| *y = gelu_value(*y));
+            match self.panels.bits {
+                Bits::Sixteen => y.iter_mut().for_each(|y| *y = gelu_value(*y)),
+                Bits::Eight => y.iter_mut().for_each(|y| *y = gelu_rough(*y)),
+            }
         }
     }
 }
