@@ -21,6 +21,7 @@ pub mod ops;
 pub mod plugin;
 pub mod pooling;
 pub mod random;
+mod score;
 pub mod scorer;
 #[cfg(feature = "train")]
 pub mod train;

@@ -11,10 +11,10 @@ use crate::network::Network;
 use crate::ops::gpu;
 use crate::ops::simd::Level;
 use crate::random::Random;
+pub use crate::score::Score;
 use crate::{Error, Result};
 use candle_core::{DType, Device, DeviceLocation, Tensor};
 use rayon::prelude::*;
-use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,22 +57,6 @@ impl Default for Options {
             threads: 0,
         }
     }
-}
-
-/// The quality of one frame.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Score {
-    /// Mean over crops on the scale 0 (worst) to 100 (best).
-    pub score: f64,
-    /// Mean of the network's outputs, on the scale of its training's labels.
-    pub raw: f64,
-    /// Standard deviation of the crops' scores; 0 for one crop.
-    pub deviation: f64,
-    /// Half-width of the 95 % confidence interval of the mean over crops (Student's t); NaN for one crop, which shows no
-    /// spread.
-    pub confidence: f64,
-    /// Crops that were scored.
-    pub crops: usize,
 }
 
 /// A loaded model with its threads. Cloning shares both; scorers of one model share its weights in any case.
@@ -297,10 +281,11 @@ impl Scorer {
             raw => Err(self.not_finite(format!("gives {raw:?} for this frame, no finite score"))),
         })?;
         let mut raws = &raws[..];
+        let range = self.network.description.range.unwrap_or((0.0, 1.0));
         let each = frames.iter().map(|frame| {
             let own;
             (own, raws) = raws.split_at(frame.len() / VALUES);
-            self.summarise(own)
+            Score::of(own, range)
         });
         Ok(each.collect())
     }
@@ -384,20 +369,6 @@ impl Scorer {
         }
         Ok(all)
     }
-
-    fn summarise(&self, raws: &[f64]) -> Score {
-        let (low, high) = self.network.description.range.unwrap_or((0.0, 1.0));
-        let n = raws.len() as f64;
-        let raw = raws.iter().sum::<f64>() / n;
-        let score = (100.0 * (raw - low) / (high - low)).clamp(0.0, 100.0);
-        let (mut deviation, mut confidence) = (0.0, f64::NAN);
-        if raws.len() > 1 {
-            let variance = raws.iter().map(|r| (r - raw).powi(2)).sum::<f64>() / (n - 1.0);
-            deviation = 100.0 * variance.sqrt() / (high - low).abs();
-            confidence = student_t(raws.len() - 1) * deviation / n.sqrt();
-        }
-        Score { score, raw, deviation, confidence, crops: raws.len() }
-    }
 }
 
 /// The file's name without folders and ending; an embedded model's name as it is.
@@ -405,33 +376,9 @@ fn short_name(name: &str) -> String {
     Path::new(name).file_stem().map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
-/// The 0.975 quantile of Student's t distribution.
-fn student_t(freedom: usize) -> f64 {
-    const SMALL: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
-    match freedom {
-        0 => f64::NAN,
-        1..=10 => SMALL[freedom - 1],
-        // Cornish and Fisher's expansion around the normal quantile; within 0.001 from 11 on.
-        _ => {
-            let (z, n) = (1.959_964f64, freedom as f64);
-            let (z3, z5, z7) = (z.powi(3), z.powi(5), z.powi(7));
-            z + (z3 + z) / (4.0 * n)
-                + (5.0 * z5 + 16.0 * z3 + 3.0 * z) / (96.0 * n * n)
-                + (3.0 * z7 + 19.0 * z5 + 17.0 * z3 - 15.0 * z) / (384.0 * n.powi(3))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantiles_are_those_of_the_tables() {
-        for (freedom, expected) in [(1, 12.706), (10, 2.228), (11, 2.201), (20, 2.086), (63, 1.998)] {
-            assert!((student_t(freedom) - expected).abs() < 1e-3, "{freedom}");
-        }
-    }
 
     #[test]
     fn a_device_is_taken_where_it_scores_as_the_cpu_does() {

@@ -146,6 +146,15 @@ fn scan_agrees_with_the_specification() {
                 let name = format!("{h}x{w} window {window} D {d} R {r} merge {merge} {fill:?}");
                 check_values(&name, &y, &expected, 2e-6);
                 worst = worst.max(difference(&values(&y), &expected));
+                if merge {
+                    for (rough, tolerance) in [(false, 2e-6), (true, 2e-3)] {
+                        let blocks = selective_scan_blocks(&x, &p, &a, &orders, rough).unwrap();
+                        let blocks = blocks.transpose(1, 2).unwrap().reshape((2, h * w, ())).unwrap();
+                        let blocks = blocks.narrow(2, 0, d).unwrap();
+                        check_values(&format!("blocks, rough {rough}, {name}"), &blocks, &expected, tolerance);
+                        assert!(rough || values(&blocks) == values(&y), "the same bits, {name}");
+                    }
+                }
                 let vars = [&x, &p, &a].map(|t| candle_core::Var::from_tensor(t).unwrap());
                 let y = selective_scan(&vars[0], &vars[1], &vars[2], &orders, 1, merge).unwrap();
                 let g = Noise(31).tensor(y.dims(), Fill::Noise);

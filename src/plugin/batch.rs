@@ -196,7 +196,7 @@ impl QMambaIqa {
             if let Err(e) = self.obj().src_pad().push(buffer) {
                 let mut batch = self.batch.lock();
                 batch.ready.clear();
-                batch.failed = Some(e); // for the next buffer's sender
+                batch.failed.get_or_insert(e); // for the next buffer's sender
                 return;
             }
         }

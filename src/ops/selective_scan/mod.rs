@@ -43,7 +43,8 @@ pub fn selective_scan(
     state: usize,
     merge: bool,
 ) -> Result<Tensor> {
-    let scan = SelectiveScan { orders: Arc::clone(orders), state, merge };
+    let form = if merge { Form::Merged } else { Form::PerDirection };
+    let scan = SelectiveScan { orders: Arc::clone(orders), state, form };
     in_f32(x, |x| x.apply_op3(&projections.to_dtype(x.dtype())?, parameters, scan))
 }
 
@@ -60,36 +61,8 @@ pub(crate) fn selective_scan_blocks(
     orders: &Arc<ScanOrders>,
     rough: bool,
 ) -> Result<Tensor> {
-    let scan = SelectiveScan { orders: Arc::clone(orders), state: 1, merge: true };
-    x.apply_op3_no_bwd(projections, parameters, &Blocks { scan, rough })
-}
-
-struct Blocks {
-    scan: SelectiveScan,
-    rough: bool,
-}
-
-impl CustomOp3 for Blocks {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        sx: &CpuStorage,
-        lx: &Layout,
-        sp: &CpuStorage,
-        lp: &Layout,
-        sw: &CpuStorage,
-        lw: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let _timer = Timer::of(Part::Scan);
-        let sizes = self.scan.sizes(lx.dims(), lp.dims(), lw.dims())?;
-        let (x, p, w) = (operand(NAME, sx, lx)?, operand(NAME, sp, lp)?, operand(NAME, sw, lw)?);
-        let forward = if self.rough { cpu::forward_blocks::<true> } else { cpu::forward_blocks::<false> };
-        let y = forward(x, p, w, &self.scan.orders, sizes);
-        Ok((CpuStorage::F32(y), Shape::from((sizes.batch, sizes.channels.div_ceil(BLOCK), sizes.tokens, BLOCK))))
-    }
+    let scan = SelectiveScan { orders: Arc::clone(orders), state: 1, form: Form::Blocks { rough } };
+    x.apply_op3_no_bwd(projections, parameters, &scan)
 }
 
 /// Packs a block's scan parameters, as a checkpoint has them, for [`selective_scan`].
@@ -113,7 +86,18 @@ pub fn parameters(dt_weight: &Tensor, dt_bias: &Tensor, a_log: &Tensor, skip: &T
 struct SelectiveScan {
     orders: Arc<ScanOrders>,
     state: usize,
-    merge: bool,
+    form: Form,
+}
+
+/// What a scan returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `(B, K, L, D)`
+    PerDirection,
+    /// The sum over directions, `(B, L, D)`.
+    Merged,
+    /// The same as [`selective_scan_blocks`] leaves it.
+    Blocks { rough: bool },
 }
 
 /// The sizes of one call, checked.
@@ -162,7 +146,15 @@ impl SelectiveScan {
         let Some(rank) = rows.checked_sub(2 + self.state) else {
             bail!("selective_scan: parameters {parameters:?} are too few for state size {}", self.state)
         };
-        let sizes = Sizes { batch, tokens, channels, directions, rank, state: self.state, merge: self.merge };
+        let sizes = Sizes {
+            batch,
+            tokens,
+            channels,
+            directions,
+            rank,
+            state: self.state,
+            merge: self.form != Form::PerDirection,
+        };
         if (b, l, p) != (batch, tokens, directions * sizes.projected())
             || (k, d) != (directions, channels)
             || tokens != self.orders.pixels()
@@ -198,12 +190,17 @@ impl CustomOp3 for SelectiveScan {
         let _timer = Timer::of(Part::Scan);
         let sizes = self.sizes(lx.dims(), lp.dims(), lw.dims())?;
         let (x, p, w) = (operand(NAME, sx, lx)?, operand(NAME, sp, lp)?, operand(NAME, sw, lw)?);
-        let y = if self.state == 1 {
-            cpu::forward(x, p, w, &self.orders, sizes)
-        } else {
-            reference::forward(x, p, w, &self.orders, sizes)
+        let forward = match (self.form, self.state) {
+            (Form::Blocks { rough: true }, _) => cpu::forward_blocks::<true>,
+            (Form::Blocks { rough: false }, _) => cpu::forward_blocks::<false>,
+            (_, 1) => cpu::forward,
+            _ => reference::forward,
         };
-        Ok((CpuStorage::F32(y), sizes.output()))
+        let shape = match self.form {
+            Form::Blocks { .. } => Shape::from((sizes.batch, sizes.channels.div_ceil(BLOCK), sizes.tokens, BLOCK)),
+            Form::PerDirection | Form::Merged => sizes.output(),
+        };
+        Ok((CpuStorage::F32(forward(x, p, w, &self.orders, sizes)), shape))
     }
 
     fn cuda_fwd(
@@ -215,6 +212,9 @@ impl CustomOp3 for SelectiveScan {
         sw: &CudaStorage,
         lw: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
+        if matches!(self.form, Form::Blocks { .. }) {
+            bail!("{NAME}: a GPU makes no blocks");
+        }
         let sizes = self.sizes(lx.dims(), lp.dims(), lw.dims())?;
         let of = Type::try_from(sx.dtype())?;
         let length = self.orders.tables()[0].len();
