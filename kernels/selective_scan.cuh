@@ -118,7 +118,7 @@ DEVICE ScanSteps scan_steps(const T* x, ScanSizes s, bool inside, ScanParameters
 DEVICE float scan_enter(float& carry, ScanShared shared) {
     float entered = carry;
     for (int v = 0; v < WARPS; v++) {
-        if (v == threadIdx.y) entered = carry;
+        if (v == static_cast<int>(threadIdx.y)) entered = carry;
         carry = fmaf(shared.decay[v * LANES + threadIdx.x], carry, shared.drive[v * LANES + threadIdx.x]);
     }
     return entered;

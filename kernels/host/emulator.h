@@ -1,5 +1,4 @@
-// What the kernels need of CUDA, on the CPU: one block at a time, each of its threads a fiber that runs until it meets the
-// others. So a barrier that is missing shows: threads run far ahead of one another, in either order.
+// What the kernels need of CUDA, on the CPU; `block.h` runs them.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -14,42 +13,53 @@
 #define dynamic_shared emulator::shared_memory()
 
 struct Index {
-    int x, y, z;
+    unsigned x, y, z;
 };
-extern Index threadIdx, blockIdx, gridDim;
+extern Index threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulator {
 float* shared_memory();
 void barrier();
 // The value of the lane whose number differs by the bits of `mask`; every lane of the warp must call it.
-float exchange(float value, int mask);
+uint64_t exchange(uint64_t value, int mask);
 } // namespace emulator
 
 inline void __syncthreads() { emulator::barrier(); }
-inline float __shfl_xor_sync(unsigned, float value, int mask) { return emulator::exchange(value, mask); }
+template <typename V> V __shfl_xor_sync(unsigned, V value, int mask, int = 32) {
+    static_assert(sizeof(V) <= 8);
+    uint64_t bits = 0;
+    std::memcpy(&bits, &value, sizeof value);
+    bits = emulator::exchange(bits, mask);
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
+// Numbers of 16 bits, rounded to the nearest, ties to even; arithmetic is that of `float`, rounded once.
 struct __half {
     _Float16 value;
+    __half() = default;
+    __half(float v) : value(static_cast<_Float16>(v)) {}
+    operator float() const { return static_cast<float>(value); }
 };
-inline float __half2float(__half h) { return static_cast<float>(h.value); }
-inline __half __float2half_rn(float v) { return {static_cast<_Float16>(v)}; }
-
 struct __nv_bfloat16 {
     uint16_t bits;
+    __nv_bfloat16() = default;
+    __nv_bfloat16(float v) {
+        uint32_t wide;
+        std::memcpy(&wide, &v, sizeof wide);
+        bits = v != v ? 0x7fff : static_cast<uint16_t>((wide + 0x7fff + (wide >> 16 & 1)) >> 16);
+    }
+    operator float() const {
+        const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+        float v;
+        std::memcpy(&v, &wide, sizeof v);
+        return v;
+    }
 };
-inline float __bfloat162float(__nv_bfloat16 h) {
-    const uint32_t bits = static_cast<uint32_t>(h.bits) << 16;
-    float v;
-    std::memcpy(&v, &bits, sizeof v);
-    return v;
-}
-// To the nearest, ties to even; NaN stays NaN.
-inline __nv_bfloat16 __float2bfloat16_rn(float v) {
-    uint32_t bits;
-    std::memcpy(&bits, &v, sizeof bits);
-    if (v != v) return {0x7fff};
-    return {static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
-}
+inline float __half2float(__half h) { return h; }
+inline __half __float2half_rn(float v) { return v; }
+inline float __bfloat162float(__nv_bfloat16 h) { return h; }
+inline __nv_bfloat16 __float2bfloat16_rn(float v) { return v; }
 
 inline float __expf(float x) { return expf(x); }
 // Each operation rounded by itself; the build forbids contraction.

@@ -1,9 +1,10 @@
-// The kernels by name, each with its arguments checked against its signature.
+// Kernels by name, called with arguments that are checked against their signatures, or as a driver gets them.
 #pragma once
 #include <functional>
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 enum class Kind : uint32_t { BUFFER, INT, LONG };
@@ -14,7 +15,11 @@ struct Argument {
     void* pointer;
 };
 
-using Kernel = std::function<std::function<void()>(const std::vector<Argument>&)>;
+// What each thread of a launch does.
+using Body = std::function<void()>;
+using Kernel = std::function<Body(const std::vector<Argument>&)>;
+// The same for arguments as cuLaunchKernel gets them: where each value stands, of the type that the kernel has it in.
+using PackedKernel = std::function<Body(void**)>;
 
 inline void expect(bool right, const std::string& name) {
     if (!right) throw std::runtime_error(name + ": arguments do not fit its signature");
@@ -35,7 +40,7 @@ template <typename V> struct Take<V*> {
 };
 
 template <typename... A, size_t... I>
-std::function<void()> prepare(void (*kernel)(A...), const std::vector<Argument>& arguments, const std::string& name,
+Body prepare(void (*kernel)(A...), const std::vector<Argument>& arguments, const std::string& name,
                            std::index_sequence<I...>) {
     expect(arguments.size() == sizeof...(A), name);
     const std::tuple<A...> values{Take<A>::from(arguments[I], name)...};
@@ -48,18 +53,21 @@ template <typename... A> Kernel wrap(void (*kernel)(A...), std::string name) {
     };
 }
 
-inline std::map<std::string, Kernel> registry() {
-#define ENTRY(name) {#name, wrap(name, #name)}
-#define EACH(name) ENTRY(name##_f32), ENTRY(name##_f16), ENTRY(name##_bf16)
-    return {EACH(selective_scan),       ENTRY(selective_scan_backward),
-            EACH(depthwise_conv),       ENTRY(depthwise_conv_weight_gradient),
-            EACH(layer_norm),           EACH(add_layer_norm),
-            ENTRY(layer_norm_backward), ENTRY(layer_norm_parameter_gradients),
-            EACH(gelu),                 EACH(silu),
-            EACH(gelu_backward),        EACH(silu_backward),
-            EACH(modulate),             EACH(im2col),
-            ENTRY(im2col_backward),
-            EACH(merge_directions),     EACH(gated_merge),
-            EACH(mean_tokens),          ENTRY(sum_rows),
-            EACH(crops)};
+template <typename... A, size_t... I> Body prepare_packed(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
+    const std::tuple<A...> values{*static_cast<std::decay_t<A>*>(arguments[I])...};
+    return [kernel, values] { std::apply(kernel, values); };
 }
+
+template <typename... A> PackedKernel packed(void (*kernel)(A...)) {
+    return [kernel](void** arguments) { return prepare_packed(kernel, arguments, std::index_sequence_for<A...>()); };
+}
+
+#define EACH_TYPE(entry, name) entry(name##_f32) entry(name##_f16) entry(name##_bf16)
+// Every kernel of ours.
+#define KERNELS(entry) \
+    EACH_TYPE(entry, selective_scan) entry(selective_scan_backward) EACH_TYPE(entry, depthwise_conv) \
+    entry(depthwise_conv_weight_gradient) EACH_TYPE(entry, layer_norm) EACH_TYPE(entry, add_layer_norm) \
+    entry(layer_norm_backward) entry(layer_norm_parameter_gradients) EACH_TYPE(entry, gelu) EACH_TYPE(entry, silu) \
+    EACH_TYPE(entry, gelu_backward) EACH_TYPE(entry, silu_backward) EACH_TYPE(entry, modulate) EACH_TYPE(entry, im2col) \
+    entry(im2col_backward) EACH_TYPE(entry, merge_directions) EACH_TYPE(entry, gated_merge) EACH_TYPE(entry, mean_tokens) \
+    entry(sum_rows) EACH_TYPE(entry, crops)

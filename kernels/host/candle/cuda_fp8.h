@@ -1,0 +1,11 @@
+// Numbers of 8 bits are not emulated: nothing of ours uses them.
+#pragma once
+#include "cuda_fp16.h"
+
+struct __nv_fp8_e4m3 {
+    unsigned char __x;
+    __nv_fp8_e4m3() = default;
+    explicit __nv_fp8_e4m3(float) { std::abort(); }
+};
+enum { __NV_E4M3 };
+inline __half __nv_cvt_fp8_to_halfraw(unsigned char, int) { std::abort(); }
