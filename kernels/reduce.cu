@@ -3,8 +3,8 @@
 
 // The sum over K directions of y (B, K, L, D), each times its channel's gate (B, K, D) where one is given, to (B, L, D), in the
 // order 0, 1, ... K - 1. src/ops/pool.rs. Owns: one thread, one element of the result. Bytes: y once, the result once.
-template <typename T, bool GATED>
-DEVICE void merge_directions(const T* y, const T* gate, T* out, int tokens, int channels, int directions) {
+template <bool GATED, typename Y, typename T>
+DEVICE void merge_directions(const Y* y, const T* gate, T* out, int tokens, int channels, int directions) {
     const int channel = blockIdx.y * LANES + threadIdx.x, token = blockIdx.x * WARPS + threadIdx.y;
     if (channel >= channels || token >= tokens) return;
     const size_t image = blockIdx.z;
@@ -30,11 +30,11 @@ DEVICE void mean_tokens(const T* x, T* mean, int tokens, int channels) {
 }
 
 #define REDUCTIONS(name, T)                                                                                            \
-    KERNEL merge_directions_##name(const T* y, T* out, int tokens, int channels, int directions) {                     \
-        merge_directions<T, false>(y, nullptr, out, tokens, channels, directions);                                     \
+    KERNEL merge_directions_##name(const float* y, T* out, int tokens, int channels, int directions) {                 \
+        merge_directions<false, float, T>(y, nullptr, out, tokens, channels, directions);                              \
     }                                                                                                                  \
     KERNEL gated_merge_##name(const T* y, const T* gate, T* out, int tokens, int channels, int directions) {           \
-        merge_directions<T, true>(y, gate, out, tokens, channels, directions);                                         \
+        merge_directions<true>(y, gate, out, tokens, channels, directions);                                            \
     }                                                                                                                  \
     KERNEL mean_tokens_##name(const T* x, T* mean, int tokens, int channels) { mean_tokens(x, mean, tokens, channels); }
 FOR_EACH_TYPE(REDUCTIONS)

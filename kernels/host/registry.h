@@ -65,7 +65,8 @@ template <typename... A> PackedKernel packed(void (*kernel)(A...)) {
 #define EACH_TYPE(entry, name) entry(name##_f32) entry(name##_f16) entry(name##_bf16)
 // Every kernel of ours.
 #define KERNELS(entry) \
-    EACH_TYPE(entry, selective_scan) entry(selective_scan_backward) EACH_TYPE(entry, depthwise_conv) \
+    EACH_TYPE(entry, selective_scan) entry(selective_scan_f16_to_f32) \
+    entry(selective_scan_bf16_to_f32) entry(selective_scan_backward) EACH_TYPE(entry, depthwise_conv) \
     entry(depthwise_conv_weight_gradient) EACH_TYPE(entry, layer_norm) EACH_TYPE(entry, add_layer_norm) \
     entry(layer_norm_backward) entry(layer_norm_parameter_gradients) EACH_TYPE(entry, gelu) EACH_TYPE(entry, silu) \
     EACH_TYPE(entry, gelu_backward) EACH_TYPE(entry, silu_backward) EACH_TYPE(entry, modulate) EACH_TYPE(entry, im2col) \

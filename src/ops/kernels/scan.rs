@@ -36,14 +36,18 @@ pub fn forward(sizes: Sizes, of: Type, length: usize, multiprocessors: usize) ->
     let chunks = channels.div_ceil(LANES);
     // Few blocks: directions side by side, summed afterwards.
     let apart = merge && chunks * batch < BUSY * multiprocessors;
-    let out = if apart { program.room(of, directions * count) } else { y };
+    let (out, kernel) = match (apart, of) {
+        (false, _) => (y, typed("selective_scan", of)),
+        (true, Type::F32) => (program.room(of, directions * count), typed("selective_scan", of)),
+        (true, _) => (program.room(Type::F32, directions * count), typed("selective_scan", of) + "_to_f32"),
+    };
     let in_turn = merge && !apart;
     let grid = [chunks, batch, if in_turn { 1 } else { directions }];
     let mut arguments = vec![x.into(), projections.into(), parameters.into(), orders.into(), out.into()];
     for size in [tokens, channels, directions, rank, length, in_turn.into()] {
         arguments.push(program.int(size)?);
     }
-    program.launch(typed("selective_scan", of), grid, shared(rank), arguments)?;
+    program.launch(kernel, grid, shared(rank), arguments)?;
     if apart {
         let grid = [tokens.div_ceil(WARPS), chunks, batch];
         let sizes = [program.int(tokens)?, program.int(channels)?, program.int(directions)?];
