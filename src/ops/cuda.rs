@@ -50,6 +50,11 @@ pub(crate) fn device(index: usize) -> std::result::Result<Device, String> {
     }
     // One stream, so that what one thread of the process launches is done before what another launches after it.
     let device = Device::new_cuda_with_stream(index).map_err(|e| crate::error::plain(&e))?;
+    if let Ok(cuda) = device.as_cuda_device() {
+        // SAFETY: what events would order are several streams, and the process has this one for the device: `Device` is made
+        // nowhere else. They would be waited for and recorded with each operand of each launch, and a graph cannot have them.
+        unsafe { cuda.disable_event_tracking() };
+    }
     devices.insert(index, device.clone());
     Ok(device)
 }
