@@ -126,9 +126,13 @@ impl<'a> Scope<'a> {
         self.source.activations()
     }
 
-    /// A tensor that products are made with, in the activations' type.
+    /// A tensor that products are made with, in the activations' type; as it is where it will change, since products round it
+    /// when they are made.
     pub fn factor(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         let tensor = self.get(name, shape, init)?;
+        if self.trainable() {
+            return Ok(tensor);
+        }
         let dtype = self.activations();
         let most = if dtype == DType::F16 { f64::from(half::f16::MAX) } else { f64::INFINITY };
         if most.is_finite() && f64::from(tensor.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?) > most {
@@ -206,6 +210,8 @@ pub struct Trainable {
     seed: u64,
     device: Device,
     given: BTreeMap<String, Tensor>,
+    /// See [`Source::activations`]; the variables are `f32`.
+    pub activations: DType,
     /// Every variable of the network by name, in the network's order.
     pub variables: Vec<(String, Var)>,
 }
@@ -213,7 +219,7 @@ pub struct Trainable {
 impl Trainable {
     /// Starts on `device` from `given`, and from `seed` where a name is not in it.
     pub fn new(seed: u64, given: BTreeMap<String, Tensor>, device: &Device) -> Self {
-        Self { seed, device: device.clone(), given, variables: Vec::new() }
+        Self { seed, device: device.clone(), given, activations: DType::F32, variables: Vec::new() }
     }
 
     /// Given tensors that no part of the network has asked for.
@@ -237,6 +243,10 @@ impl Source for Trainable {
 
     fn trainable(&self) -> bool {
         true
+    }
+
+    fn activations(&self) -> DType {
+        self.activations
     }
 }
 

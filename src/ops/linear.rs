@@ -10,8 +10,12 @@ use rayon::prelude::*;
 /// the rows around it, so results do not depend on the batch (tested).
 const ROWS: usize = 512;
 
-/// `x W^T + b`: `x` `(..., I)`, `weight` `(O, I)`, `bias` `(O,)`, all of one type, result `(..., O)`.
+/// `x W^T + b`: `x` `(..., I)`, `weight` `(O, I)`, `bias` `(O,)`, result `(..., O)`, as `x` is. Weights of another type are rounded to
+/// `x`'s: the variables of training, whose gradients are of their own type.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let weight = &weight.to_dtype(x.dtype())?;
+    let bias = bias.map(|bias| bias.to_dtype(x.dtype())).transpose()?;
+    let bias = bias.as_ref();
     if x.device().is_cuda() {
         let (_, outputs, shape) = geometry(x.layout(), weight.layout(), bias.map(Tensor::layout))?;
         let rows = shape.elem_count() / outputs;

@@ -1,6 +1,6 @@
 //! A run's whole state in one safetensors file, so that a killed run goes on to the result it would have had.
 
-use super::optimizer::State;
+use super::optimizer::{Part, State};
 use super::settings::Settings;
 use crate::weights_file::{self, WriteDtype};
 use crate::{Error, Result};
@@ -20,13 +20,12 @@ pub(super) struct Position {
     pub seconds: f64,
 }
 
-const PARTS: [&str; 4] = ["value", "first", "second", "average"];
-
 pub(super) fn save(path: &Path, position: &Position, optimizer: &State) -> Result<()> {
     let mut tensors = BTreeMap::new();
-    for slot in &optimizer.slots {
-        for (part, values) in PARTS.iter().zip([&slot.value, &slot.first, &slot.second, &slot.average]) {
-            tensors.insert(format!("{part}/{}", slot.name), (slot.variable.dims().to_vec(), values.clone()));
+    for (i, slot) in optimizer.slots.iter().enumerate() {
+        for part in Part::ALL {
+            let values = optimizer.values(i, part)?;
+            tensors.insert(format!("{}/{}", part.nick(), slot.name), (slot.variable.dims().to_vec(), values));
         }
     }
     let position = serde_json::to_string(position).map_err(|e| Error::Input(e.to_string()))?;
@@ -50,18 +49,17 @@ pub(super) fn load(path: &Path, settings: &Settings, optimizer: &mut State) -> R
     if position.settings != *settings {
         return Err(wrong("belongs to a run with other settings; remove it, or use another --out".into()));
     }
-    for slot in &mut optimizer.slots {
-        let targets = [&mut slot.value, &mut slot.first, &mut slot.second, &mut slot.average];
-        for (part, target) in PARTS.iter().zip(targets) {
-            let name = format!("{part}/{}", slot.name);
+    let mut parts: [Vec<Vec<f32>>; 4] = Default::default();
+    for slot in &optimizer.slots {
+        for (part, vectors) in Part::ALL.into_iter().zip(&mut parts) {
+            let name = format!("{}/{}", part.nick(), slot.name);
             let tensor = file.tensors.remove(&name).ok_or_else(|| wrong(format!("tensor `{name}` is missing")))?;
-            if tensor.values.len() != target.len() {
+            if tensor.values.len() != slot.variable.elem_count() {
                 return Err(wrong(format!("tensor `{name}` has the wrong size")));
             }
-            *target = tensor.values;
+            vectors.push(tensor.values);
         }
     }
-    optimizer.step = position.step;
-    optimizer.publish()?;
+    optimizer.restore(parts, position.step)?;
     Ok(Some(position))
 }

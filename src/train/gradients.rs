@@ -1,53 +1,37 @@
-//! The gradients of a step: its pictures in shards, within which they are ranked.
+//! The gradients of a step, which are the sums of its shards'.
 
-use super::augment;
-use super::loss::{self, Targets};
-use super::optimizer::State;
-use super::run::{Run, normalised};
+use super::loss;
+use super::optimizer::{Gradients, State};
+use super::run::Run;
+use super::shard::{Batch, SHARD};
 use crate::model::Output;
-use crate::random::Random;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Pictures whose gradients are computed together. Fixed, so that results do not depend on the number of threads.
-const SHARD: usize = 8;
-
-/// One vector a slot, and the losses: total, score, teacher, ranking.
-pub(super) type Gradients = (Vec<Vec<f32>>, [f64; 4]);
-
-/// A shard's crops, cut and distorted, and what is to be learned from them.
-pub(super) struct Shard {
-    pixels: Vec<f32>,
-    side: usize,
-    targets: Targets,
-    /// Of the step's pictures.
-    share: f64,
-}
-
-impl Shard {
-    fn crops(&self) -> usize {
-        self.pixels.len() / (self.side * self.side * 3)
-    }
-}
+/// Total, score, teacher, ranking.
+pub(super) type Losses = [f64; 4];
 
 impl Run<'_> {
     /// The gradients of a step and its losses.
-    pub fn gradients(&self, optimizer: &State, step: usize, per_epoch: usize) -> Result<Gradients> {
+    pub fn gradients(&self, optimizer: &State, step: usize, per_epoch: usize) -> Result<(Gradients, Losses)> {
         if self.device.is_cpu() {
-            self.by_shards(optimizer, step, per_epoch)
+            let (gradients, losses) = self.by_shards(optimizer, step, per_epoch)?;
+            Ok((Gradients::Host(gradients), losses))
         } else {
-            self.at_once(optimizer, step, per_epoch)
+            let (gradients, losses) = self.at_once(optimizer, step, per_epoch)?;
+            Ok((Gradients::Device(gradients), losses))
         }
     }
 
     /// Shard by shard, each on one thread: every part of the work is then spread, candle's own too.
-    fn by_shards(&self, optimizer: &State, step: usize, per_epoch: usize) -> Result<Gradients> {
+    fn by_shards(&self, optimizer: &State, step: usize, per_epoch: usize) -> Result<(Vec<Vec<f32>>, Losses)> {
+        type Done = Result<(Vec<Vec<f32>>, Losses)>;
         let (batch, epoch) = (self.batch(step, per_epoch), step / per_epoch);
         let shards: Vec<&[usize]> = batch.chunks(SHARD).collect();
-        let done: Vec<Mutex<Option<Result<Gradients>>>> = shards.iter().map(|_| Mutex::new(None)).collect();
+        let done: Vec<Mutex<Option<Done>>> = shards.iter().map(|_| Mutex::new(None)).collect();
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for pool in &self.pools {
@@ -58,13 +42,17 @@ impl Run<'_> {
                             shards.get(i).map(|s| (i, *s))
                         } {
                             let shard = self.shard(shard, epoch, batch.len());
-                            *done[i].lock() = Some(shard.and_then(|shard| self.of(optimizer, vec![shard])));
+                            let made = shard.and_then(|shard| self.of(optimizer, &self.together(vec![shard])?));
+                            *done[i].lock() = Some(made.and_then(|(gradients, losses)| {
+                                let flat = gradients.iter().map(|g| g.flatten_all()?.to_vec1::<f32>());
+                                Ok((flat.collect::<candle_core::Result<_>>()?, losses))
+                            }));
                         }
                     });
                 });
             }
         });
-        let mut sum: Option<Gradients> = None;
+        let mut sum: Option<(Vec<Vec<f32>>, Losses)> = None;
         for done in done {
             let Some(result) = done.into_inner() else { continue };
             let (gradients, parts) = result?;
@@ -79,115 +67,81 @@ impl Run<'_> {
         sum.ok_or_else(|| Error::Input("an empty batch".into()))
     }
 
-    /// All shards in one batch, which a GPU wants, while the next step's pictures are made ready.
-    fn at_once(&self, optimizer: &State, step: usize, per_epoch: usize) -> Result<Gradients> {
-        let ready = |step: usize| -> Result<Vec<Shard>> {
+    /// All shards in one batch, which a GPU wants. The next step's pictures are cut, distorted and copied to it meanwhile.
+    fn at_once(&self, optimizer: &State, step: usize, per_epoch: usize) -> Result<(Vec<Tensor>, Losses)> {
+        let ready = |step: usize| -> Result<Batch> {
             let batch = self.batch(step, per_epoch);
             let shard = |shard: &[usize]| self.shard(shard, step / per_epoch, batch.len());
-            self.pool.install(|| batch.par_chunks(SHARD).map(shard).collect())
+            let shards = self.pool.install(|| batch.par_chunks(SHARD).map(shard).collect::<Result<_>>())?;
+            self.together(shards)
         };
         let kept = self.ahead.lock().take().filter(|(of, _)| *of == step);
-        let shards = kept.map_or_else(|| ready(step), |(_, shards)| Ok(shards))?;
+        let batch = kept.map_or_else(|| ready(step), |(_, batch)| Ok(batch))?;
         std::thread::scope(|scope| {
             let next = step + 1;
             let ahead = (next < per_epoch * self.settings.epochs()).then(|| scope.spawn(move || ready(next)));
-            let gradients = self.of(optimizer, shards);
+            let gradients = self.of(optimizer, &batch);
             // What fails fails again where it is needed.
-            if let Some(Ok(Ok(shards))) = ahead.map(std::thread::ScopedJoinHandle::join) {
-                *self.ahead.lock() = Some((next, shards));
+            if let Some(Ok(Ok(batch))) = ahead.map(std::thread::ScopedJoinHandle::join) {
+                *self.ahead.lock() = Some((next, batch));
             }
             gradients
         })
     }
 
-    /// Cuts and distorts a shard's pictures.
-    fn shard(&self, shard: &[usize], epoch: usize, batch: usize) -> Result<Shard> {
-        let s = self.settings;
-        let side = s.crop(epoch);
-        let (mut pixels, mut copies) = (Vec::new(), Vec::new());
-        let distorted = if s.rank_weight > 0.0 { (s.distorted * shard.len()).div_ceil(8) } else { 0 };
-        let mut targets = Targets { scores: vec![], heads: vec![], taught: 0, features: vec![], distorted };
-        // The pictures that the teacher has seen come first, as the loss wants them.
-        let mut shard = shard.to_vec();
-        shard.sort_by_key(|&index| (self.training[index].row.is_none(), self.training[index].head));
-        for (i, &index) in shard.iter().enumerate() {
-            let sample = &self.training[index];
-            let place = if s.together { sample.content } else { index };
-            let mut random = Random::new(s.seed, ((epoch as u64) << 32) + place as u64);
-            let (crop, place) = augment::random_crop(&sample.image, side, &mut random)?;
-            normalised(&crop, &mut pixels);
-            if i < distorted {
-                for copy in augment::distort(&crop, &mut random)? {
-                    normalised(&copy, &mut copies);
-                }
-            }
-            targets.scores.push(sample.score);
-            targets.heads.push(sample.head);
-            if let (Some(teacher), Some(row)) = (&self.teacher, sample.row) {
-                let picture = (sample.image.width() as usize, sample.image.height() as usize);
-                targets.features.extend(teacher.at(row, picture, place, side, side / 32));
-                targets.taught += 1;
-            }
-        }
-        pixels.append(&mut copies);
-        Ok(Shard { pixels, side, targets, share: shard.len() as f64 / batch as f64 })
-    }
-
-    /// The gradients of shards that go through the network together: their shares of the step's.
-    fn of(&self, optimizer: &State, mut shards: Vec<Shard>) -> Result<Gradients> {
-        let Some(side) = shards.first().map(|shard| shard.side) else {
-            return Err(Error::Input("an empty batch".into()));
-        };
-        let crops: Vec<usize> = shards.iter().map(Shard::crops).collect();
-        let pixels = shards.iter_mut().map(|shard| std::mem::take(&mut shard.pixels)).collect::<Vec<_>>().concat();
-        let pixels = Tensor::from_vec(pixels, (crops.iter().sum::<usize>(), side, side, 3), &self.device)?;
-        let output = self.student.forward(&pixels)?;
-        let (mut total, mut losses, mut first) = (None, [0.0; 4], 0);
-        for (Shard { targets, share, .. }, count) in shards.iter().zip(crops) {
-            let own = |t: &Tensor| t.narrow(0, first, count);
+    /// The gradients of shards that go through the network together, in the slots' shapes: their shares of the step's.
+    fn of(&self, optimizer: &State, batch: &Batch) -> Result<(Vec<Tensor>, Losses)> {
+        let output = self.student.forward(&batch.pixels)?;
+        let (mut total, mut parts, mut first) = (None, Vec::new(), 0);
+        for piece in &batch.parts {
+            let own = |t: &Tensor| t.narrow(0, first, piece.crops);
             let own =
                 Output { tokens: own(&output.tokens)?, features: own(&output.features)?, score: own(&output.score)? };
-            let loss = loss::loss(&own, targets, &self.heads, self.settings)?;
-            let [score, teacher, rank] = loss.parts.map(|p| p * share);
-            let whole = f64::from(loss.total.to_scalar::<f32>()?) * share;
-            losses.iter_mut().zip([whole, score, teacher, rank]).for_each(|(sum, part)| *sum += part);
-            let part = (loss.total * *share)?;
+            let loss = loss::loss(&own, &piece.targets, &piece.labels, &self.heads, self.settings)?;
+            let part = (loss.total * piece.share)?;
             total = Some(match total {
                 None => part,
                 Some(total) => (total + part)?,
             });
-            first += count;
+            parts.push(loss.parts);
+            first += piece.crops;
         }
         let Some(total): Option<Tensor> = total else { return Err(Error::Input("an empty batch".into())) };
-        let store = total.backward()?;
-        let gradients = optimizer.slots.iter().map(|slot| match store.get(&slot.variable) {
-            Some(gradient) => gradient.flatten_all()?.to_vec1::<f32>(),
-            None => Ok(vec![0.0; slot.value.len()]),
+        let mut store = total.backward()?;
+        let gradients = optimizer.slots.iter().map(|slot| match store.remove(&slot.variable) {
+            Some(gradient) => Ok(gradient),
+            None => slot.variable.zeros_like(),
         });
-        Ok((gradients.collect::<candle_core::Result<_>>()?, losses))
+        let gradients = gradients.collect::<candle_core::Result<_>>()?;
+        // Read last: everything has been asked of a GPU by then.
+        let mut losses = [0.0; 4];
+        for (own, piece) in Tensor::stack(&parts, 0)?.to_vec2::<f32>()?.iter().zip(&batch.parts) {
+            losses.iter_mut().zip(own).for_each(|(sum, part)| *sum += f64::from(*part) * piece.share);
+        }
+        Ok((gradients, losses))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::settings::{Optimizer, Phase, Settings, SplitBy};
+    use crate::random::Random;
+    use crate::train::settings::{Autocast, Optimizer, Phase, Settings, SplitBy};
     use candle_core::Device;
+    use std::path::Path;
 
-    /// What a GPU does in one batch, done on the CPU, is the sum of what the shards do by themselves.
-    #[test]
-    fn shards_together_have_the_gradients_of_shards_alone() {
-        let folder = tempfile::tempdir().unwrap();
+    /// Twenty pictures of rising noise, and a run on them in one step an epoch.
+    fn settings(folder: &Path) -> Settings {
         let mut table = String::from("image,mos\n");
         let mut random = Random::new(1, 0);
         for i in 0..20 {
             let picture = image::RgbImage::from_fn(40, 36, |_, _| image::Rgb([random.below(10 * i + 9) as u8; 3]));
-            picture.save(folder.path().join(format!("{i}.png"))).unwrap();
+            picture.save(folder.join(format!("{i}.png"))).unwrap();
             table.push_str(&format!("{i}.png,{i}\n"));
         }
-        std::fs::write(folder.path().join("mos.csv"), table).unwrap();
-        let settings = Settings {
-            data: vec![folder.path().to_owned()],
+        std::fs::write(folder.join("mos.csv"), table).unwrap();
+        Settings {
+            data: vec![folder.to_owned()],
             together: false,
             auxiliary: vec![],
             auxiliary_share: 0.5,
@@ -202,6 +156,7 @@ mod tests {
             phases: vec![Phase { crop: 32, epochs: 2 }],
             batch: 20,
             optimizer: Optimizer::AdamW,
+            autocast: Autocast::None,
             learning_rate: 1e-3,
             decay_every: None,
             warmup: 1,
@@ -212,18 +167,54 @@ mod tests {
             fold: None,
             validate_every: 1,
             seed: 1,
-        };
+        }
+    }
+
+    /// What a GPU does in one batch, done on the CPU, is the sum of what the shards do by themselves.
+    #[test]
+    fn shards_together_have_the_gradients_of_shards_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
         let (run, optimizer, _) = Run::new(&Device::Cpu, &settings, 2, &|_| {}).unwrap();
         for step in [0, 1] {
             let (alone, losses) = run.by_shards(&optimizer, step, 1).unwrap();
             // The second step's pictures are those made ready during the first.
             assert_eq!(run.ahead.lock().as_ref().map(|(step, _)| *step), (step == 1).then_some(1));
             let (together, sums) = run.at_once(&optimizer, step, 1).unwrap();
+            let together = together.iter().map(|g| g.flatten_all()?.to_vec1::<f32>());
+            let together = together.collect::<candle_core::Result<Vec<_>>>().unwrap();
             assert!(losses.iter().zip(sums).all(|(a, b)| (a - b).abs() <= 1e-5 * a.abs()), "{losses:?} {sums:?}");
             let largest = alone.iter().flatten().fold(0f32, |m, g| m.max(g.abs()));
             let pairs = alone.iter().flatten().zip(together.iter().flatten());
             let worst = pairs.fold(0f32, |m, (a, b)| m.max((a - b).abs()));
             assert!(largest > 1e-3 && worst <= 1e-4 * largest, "{worst} of {largest}");
+        }
+    }
+
+    /// bfloat16 leaves gradients where they are but for its roundings, of the network and of adapters, and follows the weights as
+    /// they change.
+    #[test]
+    fn autocast_has_the_gradients_of_32_bits_but_for_roundings() {
+        let folder = tempfile::tempdir().unwrap();
+        let exact = settings(folder.path());
+        let local = Settings { model: "lqmamba-t".into(), start: None, ..exact.clone() };
+        let tuned = Settings { tuning: Some(Default::default()), ..exact.clone() };
+        for exact in [exact, local, tuned] {
+            let rounded = Settings { autocast: Autocast::Bf16, ..exact.clone() };
+            let [mut a, mut b] = [&exact, &rounded].map(|s| Run::new(&Device::Cpu, s, 2, &|_| {}).unwrap());
+            for step in [0, 1] {
+                let [(x, loss), (y, other)] = [&a, &b].map(|(run, state, _)| run.by_shards(state, step, 1).unwrap());
+                let length = |v: &mut dyn Iterator<Item = f32>| v.map(|g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+                let size = length(&mut x.iter().flatten().copied());
+                let apart = length(&mut x.iter().flatten().zip(y.iter().flatten()).map(|(x, y)| x - y)) / size;
+                println!("{}: gradients differ by {apart:.4} of {size:.4}, losses {loss:?} {other:?}", exact.model);
+                // A rounding is 0.004; those of ten blocks from a random start make the most of it. Old weights would be all wrong.
+                assert!(size > 1e-3 && apart > 1e-4 && apart < 0.1, "{apart} of {size}");
+                assert!((loss[0] - other[0]).abs() < 0.02 * loss[0], "{loss:?} {other:?}");
+                // Both from the same weights again, which are others than before.
+                a.1.step(Gradients::Host(x.clone()), 1e-2).unwrap();
+                b.1.step(Gradients::Host(x), 1e-2).unwrap();
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use super::augment::LEVELS;
 use super::settings::Settings;
 use crate::model::Output;
 use crate::ops;
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 /// Score differences under this count by their square, above it by their size.
 const HUBER: f64 = 0.05;
@@ -33,12 +33,54 @@ pub(super) struct Targets {
     pub distorted: usize,
 }
 
-/// The loss and its parts, each a mean over the shard.
+/// What the loss reads of the targets, where the network is. Made before the network runs: a copy to a GPU waits for what it has been
+/// asked before.
+#[derive(Debug)]
+pub(super) struct Labels {
+    opinions: Tensor,
+    /// `(crops, 1)`; none where there is one head.
+    heads: Option<Tensor>,
+    /// Flat.
+    features: Option<Tensor>,
+    pairs: Option<Pairs>,
+}
+
+#[derive(Debug)]
+struct Pairs {
+    better: Tensor,
+    worse: Tensor,
+    margins: Tensor,
+}
+
+impl Labels {
+    pub(super) fn new(targets: &Targets, s: &Settings, device: &Device) -> Result<Self> {
+        let heads = if s.auxiliary.is_empty() {
+            None
+        } else {
+            let copies = (0..targets.distorted).flat_map(|i| [i; LEVELS]);
+            let heads = (0..targets.scores.len()).chain(copies).map(|i| targets.heads[i] as u32).collect::<Vec<_>>();
+            let count = heads.len();
+            Some(Tensor::from_vec(heads, (count, 1), device)?)
+        };
+        let flat = |values: &[f32]| Tensor::from_slice(values, values.len(), device);
+        let (better, worse, margins) = if s.rank_weight > 0.0 { pairs(targets) } else { Default::default() };
+        let pairs = if better.is_empty() {
+            None
+        } else {
+            let index = |of: Vec<u32>| Tensor::new(of, device);
+            Some(Pairs { better: index(better)?, worse: index(worse)?, margins: flat(&margins)? })
+        };
+        let features = if targets.taught > 0 { Some(flat(&targets.features)?) } else { None };
+        Ok(Self { opinions: flat(&targets.scores)?, heads, features, pairs })
+    }
+}
+
+/// A mean over the shard: the loss and its parts.
 #[derive(Debug)]
 pub(super) struct Loss {
     pub total: Tensor,
-    /// Score, teacher, ranking.
-    pub parts: [f64; 3],
+    /// Total, score, teacher, ranking: `(4,)`.
+    pub parts: Tensor,
 }
 
 /// A head that is there while training only.
@@ -58,47 +100,47 @@ pub(super) struct PassingHeads {
 }
 
 /// What each crop's own head says of it, `(crops,)`.
-fn own_scores(output: &Output, targets: &Targets, auxiliary: Option<&PassingHead>) -> Result<Tensor> {
-    let Some(head) = auxiliary else { return Ok(output.score.clone()) };
+fn own_scores(output: &Output, labels: &Labels, auxiliary: Option<&PassingHead>) -> Result<Tensor> {
+    let (Some(head), Some(heads)) = (auxiliary, &labels.heads) else { return Ok(output.score.clone()) };
     let others = ops::linear(&output.features, &head.weight, Some(&head.bias))?; // (crops, auxiliary sets)
     let all = Tensor::cat(&[&output.score.unsqueeze(1)?, &others], 1)?;
-    let copies = (0..targets.distorted).flat_map(|i| [i; LEVELS]);
-    let heads: Vec<u32> = (0..targets.scores.len()).chain(copies).map(|i| targets.heads[i] as u32).collect();
-    let count = heads.len();
-    all.gather(&Tensor::from_vec(heads, (count, 1), all.device())?, 1)?.squeeze(1)
+    all.gather(heads, 1)?.squeeze(1)
 }
 
-pub(super) fn loss(output: &Output, targets: &Targets, heads: &PassingHeads, s: &Settings) -> Result<Loss> {
+/// Nothing here waits for a GPU.
+pub(super) fn loss(
+    output: &Output,
+    targets: &Targets,
+    labels: &Labels,
+    heads: &PassingHeads,
+    s: &Settings,
+) -> Result<Loss> {
     let n = targets.scores.len();
-    let scores = own_scores(output, targets, heads.auxiliary.as_ref())?;
-    let opinions = Tensor::from_slice(&targets.scores, n, scores.device())?;
-    let difference = (scores.narrow(0, 0, n)? - opinions)?;
+    let scores = own_scores(output, labels, heads.auxiliary.as_ref())?;
+    let difference = (scores.narrow(0, 0, n)? - &labels.opinions)?;
     // Pseudo-Huber, smooth everywhere.
     let score = ((difference.sqr()? + HUBER * HUBER)?.sqrt()? - HUBER)?.mean_all()?;
     let mut total = score.clone();
-    let mut parts = [f64::from(score.to_scalar::<f32>()?), 0.0, 0.0];
-    if let (Some(head), taught @ 1..) = (&heads.teacher, targets.taught) {
+    let none = score.detach().zeros_like()?;
+    let (mut teacher, mut ranking) = (none.clone(), none);
+    if let (Some(head), Some(features), taught) = (&heads.teacher, &labels.features, targets.taught) {
         let whole = targets.features.len() == taught * head.bias.elem_count();
         let own = if whole { &output.features } else { &output.tokens };
         let own = (own.narrow(0, 0, taught)? * HEAD_INPUT)?;
         let predicted = ops::linear(&own, &head.weight, Some(&head.bias))?;
-        let features = Tensor::from_slice(&targets.features, predicted.shape(), predicted.device())?;
+        let features = features.reshape(predicted.shape())?;
         // The mean over the shard, of which those that the teacher has not seen have no share.
         let mean = ((predicted - features)?.sqr()?.mean_all()? * (taught as f64 / n as f64))?;
-        parts[1] = f64::from(mean.to_scalar::<f32>()?);
+        teacher = mean.detach();
         total = (total + (mean * s.teacher_weight)?)?;
     }
-    if s.rank_weight > 0.0 {
-        let (better, worse, margins) = pairs(targets);
-        if !better.is_empty() {
-            let count = better.len();
-            let pick = |i: Vec<u32>| scores.index_select(&Tensor::from_vec(i, count, scores.device())?, 0);
-            let margins = Tensor::from_vec(margins, count, scores.device())?;
-            let rank = (margins - (pick(better)? - pick(worse)?)?)?.relu()?.mean_all()?;
-            parts[2] = f64::from(rank.to_scalar::<f32>()?);
-            total = (total + (rank * s.rank_weight)?)?;
-        }
+    if let Some(Pairs { better, worse, margins }) = &labels.pairs {
+        let difference = (scores.index_select(better, 0)? - scores.index_select(worse, 0)?)?;
+        let rank = (margins - difference)?.relu()?.mean_all()?;
+        ranking = rank.detach();
+        total = (total + (rank * s.rank_weight)?)?;
     }
+    let parts = Tensor::stack(&[&total.detach(), &score.detach(), &teacher, &ranking], 0)?;
     Ok(Loss { total, parts })
 }
 

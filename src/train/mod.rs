@@ -7,15 +7,15 @@ pub mod dataset;
 pub mod evaluation;
 mod gradients;
 mod loss;
-mod muon;
 mod optimizer;
 mod parts;
 pub mod protocol;
 mod run;
 mod sets;
 mod settings;
+mod shard;
 mod student;
 mod teacher;
 
 pub use run::{Progress, Summary, train, train_on};
-pub use settings::{Fold, Optimizer, Phase, ScoreRange, Settings, SplitBy};
+pub use settings::{Autocast, Fold, Optimizer, Phase, ScoreRange, Settings, SplitBy};

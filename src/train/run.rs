@@ -3,11 +3,11 @@
 use super::augment;
 use super::checkpoint::{self, Position};
 use super::correlation::{plcc, srcc};
-use super::gradients::Shard;
 use super::loss::{PassingHead, PassingHeads};
 use super::optimizer::State;
 use super::parts::{Parts, Sample};
 use super::settings::Settings;
+use super::shard::Batch;
 use super::student::Student;
 use super::teacher::Teacher;
 use crate::crops::{MEAN, STD};
@@ -28,6 +28,8 @@ use std::time::Instant;
 
 /// Pictures of one content in a step; part of a shard, within which pictures are ranked.
 const TOGETHER: usize = 4;
+/// Held-out pictures that a GPU scores at once.
+const BATCH: usize = 32;
 /// Seconds between checkpoints.
 const CHECKPOINT_EVERY: f64 = 300.0;
 
@@ -72,8 +74,8 @@ pub(super) struct Run<'a> {
     pub pools: Vec<rayon::ThreadPool>,
     /// All threads, for the rest.
     pub pool: rayon::ThreadPool,
-    /// The next step's pictures, which are cut and distorted while a GPU is at work.
-    pub ahead: Mutex<Option<(usize, Vec<Shard>)>>,
+    /// The next step's pictures, which are made ready while a GPU is at work.
+    pub ahead: Mutex<Option<(usize, Batch)>>,
 }
 
 /// Trains and writes `out`, the weights of the best epoch, with `out`'s name plus `.log.csv`, `.validation.csv` and
@@ -101,7 +103,7 @@ pub fn train_on(
     let (run, mut optimizer, held_out) = Run::new(device, settings, threads, watch)?;
     write_bytes(&beside(out, ".validation.csv"), &held_out)?;
     let own = optimizer.slots.iter().filter(|slot| !is_passing(&slot.name));
-    let parameters = own.map(|slot| slot.value.len()).sum();
+    let parameters = own.map(|slot| slot.variable.elem_count()).sum();
     run.all(&mut optimizer, out, parameters, watch)
 }
 
@@ -188,7 +190,7 @@ impl<'a> Run<'a> {
                 return Err(Error::Input(message));
             }
             let rate = s.rate(position.step, per_epoch);
-            self.pool.install(|| optimizer.step(&gradients, rate))?;
+            self.pool.install(|| optimizer.step(gradients, rate))?;
             position.step += 1;
             let weight = 1.0 / (at + 1).min(50) as f64;
             mean.iter_mut().zip(parts).for_each(|(m, p)| *m += (p - *m) * weight);
@@ -291,19 +293,30 @@ impl<'a> Run<'a> {
 
     /// SRCC and PLCC over the held-out pictures, by their central crop.
     fn validate(&self, optimizer: &State) -> Result<(f64, f64)> {
-        let student = self.student.averaged(optimizer)?;
-        let score = |image: &RgbImage| -> Result<f64> {
-            let crop = augment::centre_crop(image, CROP);
-            let mut pixels = Vec::new();
-            normalised(&crop, &mut pixels);
-            let shape = (1, crop.height() as usize, crop.width() as usize, 3);
-            let output = student.forward(&Tensor::from_vec(pixels, shape, &self.device)?)?;
-            Ok(f64::from(output.score.to_vec1::<f32>()?[0]))
-        };
-        let scores =
-            self.pool.install(|| self.validation.par_iter().map(|(image, _)| score(image)).collect::<Result<Vec<_>>>());
-        let scores = scores?;
+        let scores = self.scores(&self.student.averaged(optimizer)?, if self.device.is_cpu() { 1 } else { BATCH })?;
         let opinions: Vec<f64> = self.validation.iter().map(|(_, mos)| *mos).collect();
         Ok((srcc(&scores, &opinions), plcc(&scores, &opinions)))
+    }
+
+    /// Scores of the held-out pictures, up to so many at once.
+    fn scores(&self, student: &Student, batch: usize) -> Result<Vec<f64>> {
+        // One thread's batch is on a GPU, the others make theirs ready.
+        let turn = Mutex::new(());
+        let alike = |pictures: &[RgbImage]| -> Result<Vec<f32>> {
+            let (width, height) = pictures[0].dimensions();
+            let mut pixels = Vec::new();
+            pictures.iter().for_each(|crop| normalised(crop, &mut pixels));
+            let shape = (pictures.len(), height as usize, width as usize, 3);
+            let _turn = (!self.device.is_cpu()).then(|| turn.lock());
+            Ok(student.forward(&Tensor::from_vec(pixels, shape, &self.device)?)?.score.to_vec1()?)
+        };
+        let of = |pictures: &[(RgbImage, f64)]| -> Result<Vec<f32>> {
+            let crops: Vec<RgbImage> = pictures.iter().map(|(image, _)| augment::centre_crop(image, CROP)).collect();
+            // Small pictures have crops of their own sizes.
+            let runs = crops.chunk_by(|a, b| a.dimensions() == b.dimensions()).map(alike);
+            Ok(runs.collect::<Result<Vec<_>>>()?.concat())
+        };
+        let all = self.pool.install(|| self.validation.par_chunks(batch).map(of).collect::<Result<Vec<_>>>())?;
+        Ok(all.into_iter().flatten().map(f64::from).collect())
     }
 }

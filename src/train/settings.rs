@@ -3,6 +3,7 @@
 use crate::model::AdapterConfig;
 use crate::model::adapter::Injection;
 use crate::{Error, Result};
+use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -108,6 +109,29 @@ pub enum Optimizer {
     Muon,
 }
 
+/// What the network computes with while it is trained. Weights, their state in the optimiser, norms, scans, adapters, the head and the
+/// loss are 32-bit floats with either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Autocast {
+    /// 32-bit floats.
+    #[default]
+    None,
+    /// Activations and the operands of products are rounded to bfloat16, gradients of activations too: what GPUs have fast
+    /// products for.
+    Bf16,
+}
+
+impl Autocast {
+    /// The type of activations.
+    pub(super) fn activations(self) -> DType {
+        match self {
+            Self::None => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
+
 /// Everything that decides a run's result. Two runs with equal settings give equal weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -144,6 +168,9 @@ pub struct Settings {
     pub batch: usize,
     /// How a step is made.
     pub optimizer: Optimizer,
+    /// What the network computes with; checkpoints from before there was a choice have 32-bit floats.
+    #[serde(default)]
+    pub autocast: Autocast,
     /// Highest learning rate.
     pub learning_rate: f64,
     /// Epochs after which the rate is divided by ten; none for a cosine to zero over the whole run.

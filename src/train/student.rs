@@ -1,8 +1,8 @@
 //! What a run trains: a whole network, or an adapter beside a network that stays as it is.
 
 use super::checkpoint::Position;
-use super::optimizer::State;
-use super::settings::Settings;
+use super::optimizer::{Part, State};
+use super::settings::{Autocast, Settings};
 use crate::model::load::{self, ADAPTER, BACKBONE, Description};
 use crate::model::parameters::{Loaded, Precision, Scope, Trainable};
 use crate::model::{Adapter, AdapterConfig, Config, Output, QMamba};
@@ -17,6 +17,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Student {
     model: Arc<QMamba>,
+    /// The frozen network in `f32`, as those who use the adapter will have it; none where the network is trained.
+    exact: Option<Arc<QMamba>>,
     adapter: Option<Adapter>,
     /// Of the frozen network; none where the network is trained.
     frozen: Option<Arc<Description>>,
@@ -48,11 +50,12 @@ impl Student {
             }
         };
         let mut source = Trainable::new(settings.seed, tensors, device);
+        source.activations = settings.autocast.activations();
         let model = QMamba::new(Scope::new(&mut source), &config)?;
         if let Some(name) = source.unused().find(|name| !load::is_passing(name)) {
             return Err(Error::Input(format!("the weights to start from have an unknown tensor `{name}`")));
         }
-        Ok((Self { model: Arc::new(model), adapter: None, frozen: None }, source))
+        Ok((Self { model: Arc::new(model), exact: None, adapter: None, frozen: None }, source))
     }
 
     fn tuned(settings: &Settings, config: &AdapterConfig, device: &Device) -> Result<(Self, Trainable)> {
@@ -60,8 +63,8 @@ impl Student {
             return Err(Error::Input("tuning needs a network to tune (--model)".into()));
         };
         let path = Path::new(start);
-        let (model, own, description) =
-            load::network_on(embedded::read_model(start)?, path, Precision::Exact, device, DType::F32)?;
+        let open = |of| load::network_on(embedded::read_model(start)?, path, Precision::Exact, device, of);
+        let (model, own, description) = open(DType::F32)?;
         if own.is_some() {
             return Err(Error::Input(format!("{start}: has an adapter already; tune the network without it")));
         }
@@ -73,8 +76,12 @@ impl Student {
         }
         let mut source = Trainable::new(settings.seed, given, device);
         let adapter = Adapter::new(&mut source, &description.config, config)?;
-        let frozen = Some(Arc::new(description));
-        Ok((Self { model: Arc::new(model), adapter: Some(adapter), frozen }, source))
+        let exact = Arc::new(model);
+        let model = match settings.autocast {
+            Autocast::None => Arc::clone(&exact),
+            Autocast::Bf16 => Arc::new(open(settings.autocast.activations())?.0),
+        };
+        Ok((Self { model, exact: Some(exact), adapter: Some(adapter), frozen: Some(Arc::new(description)) }, source))
     }
 
     /// The network's configuration.
@@ -93,20 +100,19 @@ impl Student {
         Ok(output)
     }
 
-    /// The same with the averaged weights, to infer with.
+    /// The same with the averaged weights, to infer with: in `f32`.
     pub(super) fn averaged(&self, state: &State) -> Result<Self> {
-        let tensors = state.slots.iter().map(|slot| {
-            Ok((slot.name.clone(), Tensor::from_slice(&slot.average, slot.variable.shape(), &Device::Cpu)?))
-        });
+        let tensors = state.slots.iter().enumerate();
+        let tensors = tensors.map(|(i, slot)| Ok((slot.name.clone(), state.tensor(i, Part::Average)?)));
         let device = state.slots.first().map_or(&Device::Cpu, |slot| slot.variable.device()).clone();
         let mut source = Loaded { tensors: tensors.collect::<Result<_>>()?, device, ..Loaded::default() };
-        let (model, adapter) = match &self.adapter {
-            None => (Arc::new(QMamba::new(Scope::new(&mut source), self.config())?), None),
-            Some(adapter) => {
-                (Arc::clone(&self.model), Some(Adapter::new(&mut source, self.config(), adapter.config())?))
+        let (model, adapter) = match (&self.adapter, &self.exact) {
+            (Some(adapter), Some(exact)) => {
+                (Arc::clone(exact), Some(Adapter::new(&mut source, self.config(), adapter.config())?))
             }
+            _ => (Arc::new(QMamba::new(Scope::new(&mut source), self.config())?), None),
         };
-        Ok(Self { model, adapter, frozen: self.frozen.clone() })
+        Ok(Self { model, exact: self.exact.clone(), adapter, frozen: self.frozen.clone() })
     }
 
     /// Writes the averaged weights with what they are and where they come from.
@@ -118,8 +124,10 @@ impl Student {
         position: &Position,
         reported: &serde_json::Value,
     ) -> Result<()> {
-        let own = state.slots.iter().filter(|slot| !load::is_passing(&slot.name));
-        let tensors = own.map(|s| (s.name.clone(), (s.variable.dims().to_vec(), s.average.clone()))).collect();
+        let mut tensors = BTreeMap::new();
+        for (i, slot) in state.slots.iter().enumerate().filter(|(_, slot)| !load::is_passing(&slot.name)) {
+            tensors.insert(slot.name.clone(), (slot.variable.dims().to_vec(), state.values(i, Part::Average)?));
+        }
         let json = |v: serde_json::Result<String>| v.map_err(|e| Error::Input(e.to_string()));
         // Names alone: where the folders lay on this machine is nobody's business.
         let name = |path: &PathBuf| path.file_name().map(PathBuf::from).unwrap_or_default();

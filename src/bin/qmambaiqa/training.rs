@@ -5,7 +5,7 @@ use candle_core::Device;
 use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use qmambaiqa::model::AdapterConfig;
-use qmambaiqa::train::{Fold, Optimizer, Phase, Progress, ScoreRange, Settings, SplitBy, train_on};
+use qmambaiqa::train::{Autocast, Fold, Optimizer, Phase, Progress, ScoreRange, Settings, SplitBy, train_on};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +54,10 @@ pub struct TrainingArgs {
     /// How a step is made from gradients; muon (with AdamW for what is no matrix) learns faster from a random start
     #[arg(long, value_enum, default_value = "adamw")]
     optimizer: Stepper,
+    /// What the network computes with: none (32-bit floats, the same result on every device up to rounding) or bf16 (products and
+    /// activations in bfloat16, weights and their state in 32-bit floats: for GPUs, whose products it makes faster; slower on CPUs)
+    #[arg(long, value_enum, default_value = "none")]
+    autocast: Cast,
     /// Highest learning rate
     #[arg(long, default_value_t = 2e-4)]
     learning_rate: f64,
@@ -109,6 +113,12 @@ enum Stepper {
     Muon,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Cast {
+    None,
+    Bf16,
+}
+
 /// Candle spreads its sums, which backpropagation makes many of, over a pool of its own whose waiting threads spin and halve
 /// our speed; only the environment, read once, keeps it to one thread. So the command starts over with that set.
 #[cfg(unix)]
@@ -157,6 +167,10 @@ impl TrainingArgs {
             optimizer: match self.optimizer {
                 Stepper::AdamW => Optimizer::AdamW,
                 Stepper::Muon => Optimizer::Muon,
+            },
+            autocast: match self.autocast {
+                Cast::None => Autocast::None,
+                Cast::Bf16 => Autocast::Bf16,
             },
             learning_rate: self.learning_rate,
             decay_every: match self.schedule {

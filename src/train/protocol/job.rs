@@ -7,7 +7,7 @@ use crate::model::adapter::Injection;
 use crate::train::dataset::Labels;
 use crate::train::evaluation::{self, Evaluation};
 use crate::train::run::{Progress, train};
-use crate::train::settings::{Settings, SplitBy};
+use crate::train::settings::{Autocast, Settings, SplitBy};
 use crate::{Error, Options, Result, Scorer};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -177,6 +177,7 @@ impl<'a> Job<'a> {
             phases: schedule.phases,
             batch: schedule.batch,
             optimizer: schedule.optimizer,
+            autocast: Autocast::None,
             learning_rate: schedule.learning_rate,
             decay_every: (schedule.decay_every > 0).then_some(schedule.decay_every),
             warmup: schedule.warmup,

@@ -4,6 +4,8 @@
 //! learning rate is from J. Liu et al., "Muon is Scalable for LLM Training" (2025).
 
 use crate::ops::linear::{Matrix, matmul};
+use candle_core::{Result, Tensor};
+use std::collections::BTreeMap;
 
 /// Steps of the Newton-Schulz iteration.
 const STEPS: usize = 5;
@@ -56,6 +58,37 @@ pub(super) fn direction(momentum: &[f32], rows: usize, columns: usize) -> Vec<f3
     let scale = SIZE * (rows.max(columns) as f32).sqrt();
     x.iter_mut().for_each(|v| *v *= scale);
     x
+}
+
+/// The updates for momenta `(rows, columns)` that are tensors, by products on their device; those of one shape, lying or standing,
+/// go together.
+pub(super) fn directions(momenta: &[Tensor]) -> Result<Vec<Tensor>> {
+    let mut alike: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
+    for (i, momentum) in momenta.iter().enumerate() {
+        let (rows, columns) = momentum.dims2()?;
+        alike.entry((rows.min(columns), rows.max(columns))).or_default().push(i);
+    }
+    let tall = |i: usize| momenta[i].dim(0).and_then(|rows| Ok(rows > momenta[i].dim(1)?));
+    let mut found = vec![None; momenta.len()];
+    let (a, b, c) = COEFFICIENTS;
+    let (a, b, c) = (f64::from(a), f64::from(b), f64::from(c));
+    for ((_, long), members) in alike {
+        let wide = members.iter().map(|&i| if tall(i)? { momenta[i].t()?.contiguous() } else { Ok(momenta[i].clone()) });
+        let x = Tensor::stack(&wide.collect::<Result<Vec<_>>>()?, 0)?; // (matrices, short, long)
+        let norm = x.sqr()?.sum_keepdim(2)?.sum_keepdim(1)?.sqrt()?.maximum(1e-20)?;
+        let mut x = x.broadcast_div(&norm)?;
+        for _ in 0..STEPS {
+            let gram = x.matmul(&x.t()?)?;
+            let polynomial = ((&gram * b)? + (gram.matmul(&gram)? * c)?)?;
+            x = ((&x * a)? + polynomial.matmul(&x)?)?;
+        }
+        let x = (x * (f64::from(SIZE) * (long as f64).sqrt()))?;
+        for (place, &i) in members.iter().enumerate() {
+            let own = x.get(place)?;
+            found[i] = Some(if tall(i)? { own.t()?.contiguous()? } else { own });
+        }
+    }
+    Ok(found.into_iter().flatten().collect()) // one for each
 }
 
 #[cfg(test)]
