@@ -282,4 +282,3 @@ fn a_step_of_training() {
         assert!(same as f64 >= share * all as f64, "{name}: {same} of {all}");
     }
 }
-

@@ -9,8 +9,8 @@ candle=$(cargo metadata --format-version 1 --features cuda --manifest-path ../..
     grep -oP '"manifest_path":"\K[^"]*candle-kernels-[^"]*(?=/Cargo.toml")' | head -1)/src
 objects=$(mktemp -d)
 trap 'rm -rf "$objects"' EXIT
-# No contraction, so that sums are those of the source; candle's sources have warnings and what only nvcc allows.
-flags=(-std=c++17 -O3 -march=native -ffp-contract=off -fPIC -fvisibility=hidden)
+# No contraction, so that sums are those of the source; no rule of aliasing, as in nvcc; candle's sources have warnings and what only nvcc allows.
+flags=(-std=c++17 -O3 -march=native -ffp-contract=off -fno-strict-aliasing -fPIC -fvisibility=hidden)
 ours=(-Wall -Werror -Wno-unknown-pragmas)
 theirs=(-w -fpermissive -Icandle "-I$candle" "-I$objects")
 g++ "${flags[@]}" "${theirs[@]}" -DNAMES_ALONE -E candle.cpp | grep -oP 'extern "C" +void +\K\w+(?=\()' | sort -u |
