@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use qmambaiqa::crops::{CropPlan, Sampling};
 use qmambaiqa::frame::{Colour, Frame, PixelFormat, Plane, Region};
 use qmambaiqa::model::parameters::Precision;
-use qmambaiqa::ops::{self, selective_scan::ScanOrders};
+use qmambaiqa::ops::{self, Then, selective_scan::ScanOrders};
 use qmambaiqa::random::Random;
 use qmambaiqa::{Options, Scorer, device};
 use std::num::NonZeroUsize;
@@ -59,6 +59,38 @@ fn check(name: &str, tolerance: f64, [cpu, gpu]: [Tensor; 2]) -> Result<()> {
     Ok(())
 }
 
+/// Products with what follows them.
+fn products(operands: &mut Operands, name: &str, tolerance: f64, [batch, h, w, c]: [usize; 4]) -> Result<()> {
+    let rows = batch * h * w;
+    // A view that does not begin where its memory does, so that its packs are not aligned.
+    let x = operands.activation(&[rows + 1, c])?.map(|x| x.narrow(0, 1, rows));
+    let [a, b] = x;
+    let x = [a?, b?];
+    let maps = operands.activation(&[batch, h, w, c])?;
+    for outputs in [c, c.div_ceil(8) * 8] {
+        let (matrix, residual) = (operands.activation(&[outputs, c])?, operands.activation(&[rows, outputs])?);
+        let (taps, bias) = (operands.activation(&[outputs, 9 * c])?, operands.activation(&[outputs])?);
+        let (weight, shift) = (operands.parameter(&[outputs])?, operands.parameter(&[outputs])?);
+        let then = |i: usize| {
+            let norm = |gelu| Then::Norm { weight: &weight[i], bias: &shift[i], gelu };
+            [Then::Nothing, Then::Gelu, Then::Add(&residual[i]), norm(false), norm(true)]
+        };
+        for (kind, (a, b)) in then(0).into_iter().zip(then(1)).enumerate() {
+            let [a, b] = [(0, a), (1, b)].map(|(i, then)| ops::linear_then(&x[i], &matrix[i], Some(&bias[i]), then));
+            check(&format!("{name} to {outputs}, then {kind}"), tolerance, [a?, b?])?;
+        }
+        for (kind, i) in [1, 3, 4].into_iter().enumerate() {
+            let conv = |on: usize| ops::conv3x3_then(&maps[on], &taps[on], &bias[on], 2, then(on)[i]);
+            check(&format!("{name}, convolution to {outputs}, then {kind}"), tolerance, [conv(0)?, conv(1)?])?;
+        }
+        let sums = |i: usize| ops::add_layer_norm(&residual[i], &residual[i], &weight[i], &shift[i]);
+        let ((a, b), (c, d)) = (sums(0)?, sums(1)?);
+        check(&format!("{name}: sum"), tolerance, [a, c])?;
+        check(&format!("{name}: its norm"), tolerance, [b, d])?;
+    }
+    Ok(())
+}
+
 #[test]
 fn operations() {
     let Some(gpu) = gpu("operations") else { return };
@@ -75,6 +107,7 @@ fn operations() {
                 let [a, b] = [0, 1].map(|i| ops::depthwise_conv3x3(&x[i], &taps[i], true));
                 check(&name("depthwise_conv3x3"), tolerance, [a?, b?])?;
                 check(&name("gelu"), tolerance, [ops::gelu(&x[0])?, ops::gelu(&x[1])?])?;
+                products(&mut operands, &name("product"), tolerance, [batch, h, w, c])?;
                 let tokens = x.each_ref().map(|x| x.reshape((batch, h * w, c)));
                 let [x0, x1] = tokens;
                 let x = [x0?, x1?];

@@ -13,10 +13,9 @@ const ROWS: usize = 512;
 /// `x W^T + b`: `x` `(..., I)`, `weight` `(O, I)`, `bias` `(O,)`, all of one type, result `(..., O)`.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     if x.device().is_cuda() {
-        let (_, outputs, shape) = geometry(x.layout(), weight.layout(), bias.map(Tensor::layout))?;
-        let rows = shape.elem_count() / outputs;
-        let y = x.reshape((rows, ()))?.matmul(&weight.t()?)?;
-        return bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))?.reshape(shape);
+        geometry(x.layout(), weight.layout(), bias.map(Tensor::layout))?;
+        let y = product(x, weight)?;
+        return bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias));
     }
     in_f32(x, |x| {
         let weight = weight.to_dtype(x.dtype())?;
@@ -25,6 +24,12 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
             None => x.apply_op2(&weight, Linear),
         }
     })
+}
+
+/// `x W^T` on a GPU.
+pub(super) fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (_, outputs, shape) = geometry(x.layout(), weight.layout(), None)?;
+    x.reshape((shape.elem_count() / outputs, ()))?.matmul(&weight.t()?)?.reshape(shape)
 }
 
 struct Linear;

@@ -22,6 +22,7 @@
 mod activation;
 mod add;
 mod depthwise_conv;
+mod fused;
 #[cfg_attr(not(feature = "cuda"), path = "no_cuda.rs")]
 #[cfg_attr(feature = "cuda", path = "cuda.rs")]
 pub(crate) mod gpu;
@@ -39,6 +40,7 @@ pub mod timing;
 pub use activation::{gelu, silu};
 pub use add::add;
 pub use depthwise_conv::depthwise_conv3x3;
+pub use fused::{Then, add_layer_norm, conv3x3_then, linear_then};
 pub use im2col::{conv3x3, conv3x3_matrix};
 pub use linear::linear;
 pub use modulate::modulate;
