@@ -6,7 +6,7 @@ use crate::embedded::DEFAULT_MODEL;
 use crate::frame::{Frame, Region};
 use crate::model::load::Description;
 use crate::model::parameters::Precision;
-use crate::model::{Adapter, CROP, Output};
+use crate::model::{Adapter, CROP};
 use crate::network::Network;
 use crate::ops::gpu;
 use crate::ops::simd::Level;
@@ -228,6 +228,12 @@ impl Scorer {
         }
     }
 
+    /// Kinds of batches (by crops and adapter) that the GPU has as CUDA graphs, and kinds that could not be made one. A batch
+    /// that comes again and again becomes one.
+    pub fn graphs(&self) -> [usize; 2] {
+        self.network.graphs.counts()
+    }
+
     /// Scores a frame, the `index`-th of its stream (random crops depend on it).
     ///
     /// # Errors
@@ -276,7 +282,7 @@ impl Scorer {
             )));
         }
         let crops: Vec<&[f32]> = frames.iter().flat_map(|frame| frame.chunks_exact(VALUES)).collect();
-        let raws = self.each_crop(&crops, |output| match output.score.to_vec1::<f32>()?.as_slice() {
+        let raws = self.each_crop(&crops, |[_, score]| match score.to_vec1::<f32>()?.as_slice() {
             &[raw] if raw.is_finite() => Ok(f64::from(raw)),
             raw => Err(self.not_finite(format!("gives {raw:?} for this frame, no finite score"))),
         })?;
@@ -297,14 +303,14 @@ impl Scorer {
     }
 
     /// What the head sees of a frame: the mean over crops of the last stage's features, `8 C` values
-    /// ([`Output::features`]).
+    /// ([`Output::features`](crate::model::Output::features)).
     ///
     /// # Errors
     /// A frame that no crop can be taken from, or features that are not finite.
     pub fn features(&self, frame: &Frame, plan: &CropPlan, index: u64) -> Result<Vec<f32>> {
         let crops = self.threads.install(|| plan.sample(frame, index))?;
         let crops: Vec<&[f32]> = crops.chunks_exact(VALUES).collect();
-        let all = self.each_crop(&crops, |output| Ok(output.features.flatten_all()?.to_vec1::<f32>()?))?;
+        let all = self.each_crop(&crops, |[features, _]| Ok(features.flatten_all()?.to_vec1::<f32>()?))?;
         let mut mean = vec![0f32; self.network.model.config().features()];
         for crop in &all {
             mean.iter_mut().zip(crop).for_each(|(m, v)| *m += v / all.len() as f32);
@@ -316,7 +322,8 @@ impl Scorer {
         }
     }
 
-    fn each_crop<T: Send>(&self, crops: &[&[f32]], read: impl Fn(Output) -> Result<T> + Sync) -> Result<Vec<T>> {
+    /// What `read` gets of each crop's features and score.
+    fn each_crop<T: Send>(&self, crops: &[&[f32]], read: impl Fn([Tensor; 2]) -> Result<T> + Sync) -> Result<Vec<T>> {
         #[cfg(test)]
         if let Some(error) = self.pretence.lock().fault.as_mut().and_then(|fault| fault(crops)) {
             return Err(error);
@@ -325,7 +332,7 @@ impl Scorer {
             // Crop by crop: what one crop gets can then not depend on those beside it, and its activations stay in cache.
             let one = |crop: &&[f32]| -> Result<T> {
                 let crop = Tensor::from_slice(crop, (1, CROP, CROP, 3), &Device::Cpu)?;
-                read(self.network.model.forward(&crop, self.prompt.as_deref())?)
+                read(self.network.pass(&crop, self.prompt.as_deref())?)
             };
             return self.threads.install(|| crops.par_iter().map(one).collect());
         }
@@ -355,16 +362,12 @@ impl Scorer {
         Error::Device { device: self.device(), message: message.to_owned(), advice }
     }
 
-    fn on_gpu<T>(&self, crops: &[&[f32]], read: impl Fn(Output) -> Result<T>) -> Result<Vec<T>> {
+    fn on_gpu<T>(&self, crops: &[&[f32]], read: impl Fn([Tensor; 2]) -> Result<T>) -> Result<Vec<T>> {
         let mut all = Vec::with_capacity(crops.len());
         for crops in crops.chunks(GPU_BATCH) {
-            let batch = Tensor::from_vec(crops.concat(), (crops.len(), CROP, CROP, 3), &self.network.device)?;
-            let Output { tokens, features, score } = self.network.model.forward(&batch, self.prompt.as_deref())?;
-            let [features, score] = [features, score].map(|t| t.to_device(&Device::Cpu));
-            let (features, score) = (features?, score?);
-            let of = |t: &Tensor, i| t.narrow(0, i, 1);
+            let [features, score] = self.network.on_gpu(crops, self.prompt.as_ref())?;
             for i in 0..crops.len() {
-                all.push(read(Output { tokens: of(&tokens, i)?, features: of(&features, i)?, score: of(&score, i)? })?);
+                all.push(read([features.narrow(0, i, 1)?, score.narrow(0, i, 1)?])?);
             }
         }
         Ok(all)

@@ -230,6 +230,28 @@ fn scores() {
     }
 }
 
+/// Batches that come again and again become CUDA graphs, which score as before, whatever adapter is in use.
+#[test]
+fn steady_batches_become_graphs() {
+    if gpu("steady_batches_become_graphs").is_none() {
+        return;
+    }
+    let mut scorer = Scorer::open(&Options { device: "cuda".into(), ..Options::default() }).unwrap();
+    let mut random = Random::new(4, 0);
+    let crops = [0, 1].map(|_| (0..224 * 224 * 3).map(|_| random.uniform() as f32).collect::<Vec<f32>>());
+    for (graphs, style_prompt) in ["none", "compression"].into_iter().enumerate() {
+        scorer.set_style_prompt(style_prompt, false).unwrap();
+        let first = crops.each_ref().map(|crop| scorer.score_crops(crop).unwrap().score);
+        assert_eq!(scorer.graphs(), [graphs, 0], "two are not yet steady");
+        for _ in 0..3 {
+            let again = crops.each_ref().map(|crop| scorer.score_crops(crop).unwrap().score);
+            assert!(first.iter().zip(again).all(|(a, b)| (a - b).abs() < 1e-3), "{first:?} {again:?}");
+        }
+        assert_eq!(scorer.graphs(), [graphs + 1, 0], "{style_prompt}");
+        assert!((first[0] - first[1]).abs() > 1e-3, "the crops score alike: {first:?}");
+    }
+}
+
 /// The device `auto` is the GPU, since it scores as the CPU does.
 #[test]
 fn auto_takes_the_gpu() {

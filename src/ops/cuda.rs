@@ -1,5 +1,10 @@
 //! Programs of kernels on an NVIDIA GPU. `no_cuda.rs` has the same names for builds without feature `cuda`.
 
+#[path = "cuda_graph.rs"]
+mod graph;
+
+pub(crate) use graph::{Graph, in_use, to_cpu};
+
 use super::kernels::{Argument, Program, Type};
 use super::selective_scan::ScanOrders;
 use candle_core::backend::BackendStorage;
