@@ -1,11 +1,13 @@
 //! Loaded networks, each in memory once however many scorers of the process use it.
 
 use crate::Result;
+use crate::crops::Crop;
 use crate::embedded;
 use crate::graphs::Graphs;
 use crate::model::load::{self, Description};
 use crate::model::parameters::Precision;
 use crate::model::{Adapter, CROP, Output, QMamba};
+use crate::ops;
 use crate::ops::gpu::{self, Graph};
 use candle_core::{DType, Device, Tensor};
 use parking_lot::Mutex;
@@ -86,18 +88,39 @@ impl Network {
     ///
     /// # Errors
     /// What fails on the GPU.
-    pub(crate) fn on_gpu(self: &Arc<Self>, crops: &[&[f32]], adapter: Option<&Arc<Adapter>>) -> Result<[Tensor; 2]> {
+    pub(crate) fn on_gpu(self: &Arc<Self>, crops: &[Crop], adapter: Option<&Arc<Adapter>>) -> Result<[Tensor; 2]> {
         let shape = [crops.len(), CROP, CROP, 3];
         let graph = self.graphs.of(crops.len(), adapter, || {
             let (network, adapter) = (Arc::clone(self), adapter.cloned());
             Graph::record(&self.device, &shape, Box::new(move |batch| network.pass(batch, adapter.as_deref())))
         });
         let _in_use = gpu::in_use();
-        let batch = Tensor::from_vec(crops.concat(), &shape, &self.device)?;
+        let batch = self.batch(crops)?;
         Ok(match graph {
             Some(graph) => graph.run(&batch)?,
             None => gpu::to_cpu(&self.pass(&batch, adapter.map(Arc::as_ref))?)?,
         })
+    }
+
+    /// Crops as a batch `(B, 224, 224, 3)` on the GPU.
+    fn batch(&self, crops: &[Crop]) -> candle_core::Result<Tensor> {
+        let same = |a: &Crop, b: &Crop| std::mem::discriminant(a) == std::mem::discriminant(b);
+        let part = |crops: &[Crop]| match crops[0] {
+            Crop::Normalised(_) => {
+                let values =
+                    crops.iter().filter_map(|crop| if let Crop::Normalised(v) = crop { Some(*v) } else { None });
+                Tensor::from_vec(values.collect::<Vec<_>>().concat(), (crops.len(), CROP, CROP, 3), &self.device)
+            }
+            Crop::Window(_) => {
+                let windows = crops.iter().filter_map(|crop| if let Crop::Window(w) = crop { Some(*w) } else { None });
+                ops::crops_of(&windows.collect::<Vec<_>>(), &self.device)
+            }
+        };
+        let parts = crops.chunk_by(same).map(part).collect::<candle_core::Result<Vec<_>>>()?;
+        match &parts[..] {
+            [batch] => Ok(batch.clone()),
+            parts => Tensor::cat(parts, 0),
+        }
     }
 
     /// Features `(B, 8 C)` and scores `(B,)` of normalised crops `(B, 224, 224, 3)`, where the network is.

@@ -1,7 +1,7 @@
 //! The GPU against the CPU: each operation, and scores of frames. Where there is no GPU they are skipped, and say why.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use qmambaiqa::crops::{CropPlan, Sampling};
+use qmambaiqa::crops::{CropPlan, Crops, Sampling};
 use qmambaiqa::frame::{Colour, Frame, PixelFormat, Plane, Region};
 use qmambaiqa::model::parameters::Precision;
 use qmambaiqa::ops::{self, Then, selective_scan::ScanOrders};
@@ -215,8 +215,8 @@ fn scores() {
             let frame = Frame::new(PixelFormat::Rgb, width, height, &planes, Colour::SRGB).unwrap();
             cpu.crops(&frame, &[Region::new(0, 0, width, height)], &plan, 0).unwrap()
         });
-        let crops: Vec<Vec<f32>> = crops.collect();
-        let crops: Vec<&[f32]> = crops.iter().map(Vec::as_slice).collect();
+        let crops: Vec<Crops> = crops.collect();
+        let crops: Vec<&Crops> = crops.iter().collect();
         // All frames in one batch on the GPU.
         let [a, b, c] = [&cpu, &exact, &half].map(|scorer| scorer.score_batch(&crops).unwrap());
         for (noise, ((a, b), c)) in noises.iter().zip(a.iter().zip(&b).zip(&c)) {
@@ -230,6 +230,39 @@ fn scores() {
     }
 }
 
+/// Frames of 4:2:0 reach the GPU as they are, and score as the CPU scores them; together with frames that do not too.
+#[test]
+fn frames_of_yuv() {
+    if gpu("frames_of_yuv").is_none() {
+        return;
+    }
+    let open = |device: &str| {
+        let options = Options { device: device.into(), precision: Precision::Exact, ..Options::default() };
+        Scorer::open(&options).unwrap()
+    };
+    let (cpu, gpu) = (open("cpu"), open("cuda"));
+    let mut random = Random::new(6, 0);
+    let (width, height) = (320, 241);
+    let bytes: Vec<u8> = (0..width * height * 3).map(|i| ((i / 5 % 256 + random.below(60)) / 2) as u8).collect();
+    let (luma, chroma) = bytes.split_at(width * height);
+    let planes = [Plane::new(luma, width), Plane::new(chroma, width)];
+    let nv12 = Frame::new(PixelFormat::Nv12, width, height, &planes, Colour::BT601).unwrap();
+    let rgb = Frame::new(PixelFormat::Rgb, width, height, &[Plane::new(&bytes, width * 3)], Colour::SRGB).unwrap();
+    let plan = CropPlan::new(2, Sampling::Random, 0).unwrap();
+    let crops = |scorer: &Scorer| [&nv12, &rgb, &nv12].map(|frame| scorer.crops(frame, &[], &plan, 5).unwrap());
+    let scores = |scorer: &Scorer| {
+        let crops = crops(scorer);
+        scorer.score_batch(&crops.each_ref()).unwrap().iter().map(|score| score.score).collect::<Vec<_>>()
+    };
+    let (on_cpu, on_gpu) = (scores(&cpu), scores(&gpu));
+    println!("CPU {on_cpu:?}, GPU {on_gpu:?}");
+    assert!(on_cpu.iter().zip(&on_gpu).all(|(a, b)| (a - b).abs() < 0.01), "{on_cpu:?} {on_gpu:?}");
+    assert!((on_cpu[0] - on_cpu[1]).abs() > 0.1 && on_gpu[0] == on_gpu[2], "{on_cpu:?} {on_gpu:?}");
+    // What was cut for a GPU the CPU scores as well, where it takes over.
+    let taken_over = cpu.score_batch(&crops(&gpu).each_ref()).unwrap();
+    assert!(taken_over.iter().zip(&on_cpu).all(|(a, b)| a.score == *b));
+}
+
 /// Batches that come again and again become CUDA graphs, which score as before, whatever adapter is in use.
 #[test]
 fn steady_batches_become_graphs() {
@@ -238,7 +271,8 @@ fn steady_batches_become_graphs() {
     }
     let mut scorer = Scorer::open(&Options { device: "cuda".into(), ..Options::default() }).unwrap();
     let mut random = Random::new(4, 0);
-    let crops = [0, 1].map(|_| (0..224 * 224 * 3).map(|_| random.uniform() as f32).collect::<Vec<f32>>());
+    let crops = [0, 1].map(|_| (0..224 * 224 * 3).map(|_| random.uniform() as f32).collect());
+    let crops = crops.map(|values| Crops::normalised(values).unwrap());
     for (graphs, style_prompt) in ["none", "compression"].into_iter().enumerate() {
         scorer.set_style_prompt(style_prompt, false).unwrap();
         let first = crops.each_ref().map(|crop| scorer.score_crops(crop).unwrap().score);

@@ -3,8 +3,9 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use half::{bf16, f16};
-use qmambaiqa::crops::{CropPlan, MEAN, STD, Sampling};
-use qmambaiqa::frame::{ChromaSite, Colour, Frame, Matrix, PixelFormat, Plane, Range};
+use qmambaiqa::crops::{CROP, CropPlan, Sampling};
+use qmambaiqa::frame::{ChromaSite, Colour, Frame, Matrix, PixelFormat, Plane, Range, Region};
+use qmambaiqa::ops::kernels::crops::Inputs;
 use qmambaiqa::ops::kernels::layers::{self, Activation, After, Maps};
 use qmambaiqa::ops::kernels::{self, Type};
 use qmambaiqa::ops::selective_scan::{ScanOrders, Sizes};
@@ -317,18 +318,16 @@ fn crops_have_the_bits_of_the_cpu() {
             let plan = CropPlan::new(2, Sampling::Random, 7).unwrap();
             let expected = plan.sample(&frame, 0).unwrap();
             let expected = Tensor::from_slice(&expected, expected.len(), &Device::Cpu).unwrap();
-            let planes420 = frame.planes420().unwrap();
-            let (left, top) = planes420.corner;
-            let positions = plan.positions(frame.width(), frame.height(), 0);
-            let positions =
-                positions.iter().flat_map(|(x, y)| [x + left, y + top].map(|v| v as i32)).collect::<Vec<_>>();
-            let (colour, weights) = planes420.constants;
-            let constants = [&colour[..], &MEAN, &STD, &weights].concat();
-            let mut inputs: Vec<Vec<u8>> = planes420.planes.iter().map(|plane| plane.to_vec()).collect();
-            inputs.push(positions.iter().flat_map(|v| v.to_le_bytes()).collect());
-            inputs.push(encode(&constants, Type::F32));
+            let mut inputs = Inputs::default();
+            for (x, y) in plan.positions(frame.width(), frame.height(), 0) {
+                let window = frame.window(Region::new(x, y, CROP, CROP)).unwrap();
+                inputs.push(&window.frame().unwrap().planes420().unwrap()).unwrap();
+            }
+            let Inputs { bytes, places, constants } = inputs;
+            let places = places.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let inputs = [bytes, places, encode(&constants, Type::F32)];
             for (of, rounding) in TYPES {
-                let program = kernels::crops::crops(of, &planes420, 2).unwrap();
+                let program = kernels::crops::crops(of, 2).unwrap();
                 let got = emulator.run(&program, &inputs);
                 let tolerance = if of == Type::F32 { 0.0 } else { rounding };
                 check(&format!("{format} interlaced {interlaced} {site:?} {of:?}"), &got[0], of, &expected, tolerance);

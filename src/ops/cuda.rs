@@ -112,6 +112,7 @@ fn pointer<'a>(storage: &'a CudaStorage, stream: &'a CudaStream) -> Result<(CUde
         CudaStorageSlice::F16(slice) => slice.device_ptr(stream),
         CudaStorageSlice::BF16(slice) => slice.device_ptr(stream),
         CudaStorageSlice::U32(slice) => slice.device_ptr(stream),
+        CudaStorageSlice::U8(slice) => slice.device_ptr(stream),
         _ => bail!("no kernels for {:?}", storage.dtype()),
     })
 }

@@ -36,6 +36,7 @@ pub(crate) mod quantized;
 pub mod selective_scan;
 pub(crate) mod simd;
 pub mod timing;
+mod windows;
 
 pub use activation::{gelu, silu};
 pub use add::add;
@@ -48,6 +49,7 @@ pub use norm::layer_norm;
 pub use pool::{gated_merge, mean_tokens};
 pub use selective_scan::selective_scan;
 pub(crate) use selective_scan::selective_scan_blocks;
+pub(crate) use windows::crops_of;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 use kernels::Program;
