@@ -4,7 +4,7 @@
 //! bandwidth and the rate of matrix products that this card shows in the same run.
 
 use candle_core::{DType, Device, Result, Tensor};
-use qmambaiqa::crops::{CROP, CropPlan, Sampling};
+use qmambaiqa::crops::{CROP, CropPlan, Crops, Sampling};
 use qmambaiqa::frame::{Colour, Frame, PixelFormat, Plane, Region};
 use qmambaiqa::model::parameters::{Loaded, Precision, Scope, Trainable};
 use qmambaiqa::model::{Config, QMamba};
@@ -85,7 +85,7 @@ fn frames() -> qmambaiqa::Result<()> {
         let crops = (0..64).map(|i| scorer.crops(&frame, &whole, &plan, i)).collect::<qmambaiqa::Result<Vec<_>>>()?;
         let cut = begin.elapsed().as_secs_f64() / 64.0;
         for batch in [1, 4, 16, 32] {
-            let crops: Vec<&[f32]> = crops[..batch].iter().map(Vec::as_slice).collect();
+            let crops: Vec<&Crops> = crops[..batch].iter().collect();
             scorer.score_batch(&crops)?; // warm
             let mut times = Vec::new();
             for _ in 0..RUNS {

@@ -31,10 +31,41 @@ DEVICE void store(float* p, float v) { *p = v; }
 DEVICE void store(__half* p, float v) { *p = __float2half_rn(v); }
 DEVICE void store(__nv_bfloat16* p, float v) { *p = __float2bfloat16_rn(v); }
 
+// PACK neighbouring values, which a thread reads and writes in accesses of 16 bytes where they are aligned to that: with two
+// bytes a lane, too little would be under way to keep the memory busy.
+constexpr int PACK = 8;
+template <typename... P>
+DEVICE bool aligned(P... pointers) {
+    return (reinterpret_cast<uintptr_t>(pointers) | ...) % sizeof(uint4) == 0;
+}
+template <typename T>
+DEVICE void load_pack(const T* p, float* v) {
+    constexpr int WORDS = PACK * sizeof(T) / sizeof(uint4);
+    uint4 words[WORDS];
+    T values[PACK];
+#pragma unroll
+    for (int i = 0; i < WORDS; i++) words[i] = reinterpret_cast<const uint4*>(p)[i];
+    memcpy(values, words, sizeof words);
+#pragma unroll
+    for (int i = 0; i < PACK; i++) v[i] = load(values + i);
+}
+template <typename T>
+DEVICE void store_pack(T* p, const float* v) {
+    constexpr int WORDS = PACK * sizeof(T) / sizeof(uint4);
+    uint4 words[WORDS];
+    T values[PACK];
+#pragma unroll
+    for (int i = 0; i < PACK; i++) store(values + i, v[i]);
+    memcpy(words, values, sizeof words);
+#pragma unroll
+    for (int i = 0; i < WORDS; i++) reinterpret_cast<uint4*>(p)[i] = words[i];
+}
+
 // Instantiates KERNEL name_f32, name_f16 and name_bf16 by the macro `each(suffix, type)`.
 #define FOR_EACH_TYPE(each) each(f32, float) each(f16, __half) each(bf16, __nv_bfloat16)
 
-DEVICE float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
+// The quick division, to 2 units in the last place; by a sum that is infinite it gives zero, as it should.
+DEVICE float sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
 
 // ln(1 + exp(x)), as softplus in src/ops/simd.rs: one exponential, and a polynomial on the multiply-add units in place of
 // a logarithm on the special function units, which are what the scan is short of.

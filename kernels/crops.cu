@@ -3,18 +3,26 @@
 // src/crops/mod.rs, without fused multiply-adds, so that float32 crops have the CPU's bits.
 //
 // Owns: one thread, one pixel of one crop. Coalesced: lanes are neighbouring pixels of a row, in the planes and in the batch
-// (three values a lane, in one run). float32: all. Bytes: the crops' part of the planes once (chroma rows from L2 again),
-// the batch once: 1.5 read and 3 sizeof(T) written a pixel, so a frame crosses the bus as YUV.
+// (three values a lane, in one run). float32: all. Bytes: the crop's planes once (chroma rows from L2 again), the batch once:
+// 1.5 read and 3 sizeof(T) written a pixel, so what crosses the bus is the frame's YUV, and of it the crops alone.
 #include "common.cuh"
 
-// One component's samples: sample i of row r is at data[offset + r * stride + i * step].
+// Where a crop lies, as src/ops/kernels/crops.rs gives it: the bytes at which its frame's Y, U and V begin, their strides, and
+// the bytes from one chroma sample to the next; bytes of a sample and the bits that it is shifted up by; chroma samples in a row,
+// rows of them, whether they lie between luma rows, whether rows belong to two fields; left and top of the crop.
+struct Place {
+    int y, u, v, y_stride, c_stride, c_step, bytes, shift, chroma_columns, chroma_rows, centred, interlaced, left, top, rest[2];
+};
+constexpr int CONSTANTS = 17;
+
+// One component's samples: sample i of row r is at data[r * stride + i * step].
 struct Component {
     const uint8_t* data;
-    int offset, stride, step;
+    int stride, step;
 };
 
 DEVICE float sample(Component c, int bytes, int shift, int row, int column) {
-    const uint8_t* p = c.data + (size_t)row * c.stride + c.offset + (size_t)column * c.step;
+    const uint8_t* p = c.data + (size_t)row * c.stride + (size_t)column * c.step;
     return bytes == 1 ? (float)p[0] : (float)((p[0] | p[1] << 8) >> shift);
 }
 
@@ -26,15 +34,17 @@ DEVICE float chroma_column(Component c, int bytes, int shift, int above, int bel
     return __fadd_rn(a, __fmul_rn(__fsub_rn(sample(c, bytes, shift, below, i), a), weight));
 }
 
-// `colour`: black, span, neutral, rv, gu, gv, bu of convert.rs; mean and standard deviation of R, G, B; the weights of
-// (previous, this) chroma column for even pixels, of (this, next) for odd ones. `positions` (N, 2): left and top in the planes.
+// A crop's `colour`: black, span, neutral, rv, gu, gv, bu of convert.rs; mean and standard deviation of R, G, B; the weights of
+// (previous, this) chroma column for even pixels, of (this, next) for odd ones.
 template <typename T>
-DEVICE void crops(const uint8_t* y_plane, const uint8_t* u_plane, const uint8_t* v_plane, const int* positions,
-                  const float* colour, T* batch, int size, int y_stride, int c_stride, int c_step, int u_offset,
-                  int v_offset, int bytes, int shift, int chroma_columns, int chroma_rows, int centred, int interlaced) {
+DEVICE void crops(const uint8_t* data, const uint32_t* places, const float* constants, T* batch, int size) {
     const int left = blockIdx.x * LANES + threadIdx.x, top = blockIdx.y * WARPS + threadIdx.y;
     if (left >= size || top >= size) return;
-    const int x = positions[2 * blockIdx.z] + left, y = positions[2 * blockIdx.z + 1] + top;
+    const Place& place = reinterpret_cast<const Place*>(places)[blockIdx.z];
+    const float* colour = constants + CONSTANTS * blockIdx.z;
+    const int bytes = place.bytes, shift = place.shift, chroma_columns = place.chroma_columns, chroma_rows = place.chroma_rows;
+    const int x = place.left + left, y = place.top + top;
+    const bool centred = place.centred != 0, interlaced = place.interlaced != 0;
     const bool fields = interlaced && chroma_rows > 1;
     const int step = fields ? 2 : 1, field = fields ? y % 2 : 0;
     const int lower = !centred ? 0 : !fields ? 2 : field == 0 ? 1 : 3;
@@ -50,10 +60,10 @@ DEVICE void crops(const uint8_t* y_plane, const uint8_t* u_plane, const uint8_t*
         const float second = chroma_column(c, bytes, shift, above, below, weight, column + 1, chroma_columns);
         return __fadd_rn(__fmul_rn(first, weights[0]), __fmul_rn(second, weights[1]));
     };
-    const float luma = sample({y_plane, 0, y_stride, bytes}, bytes, shift, y, x);
+    const float luma = sample({data + place.y, place.y_stride, bytes}, bytes, shift, y, x);
     const float l = __fdiv_rn(__fsub_rn(luma, colour[0]), colour[1]);
-    const float u = __fsub_rn(chroma({u_plane, u_offset, c_stride, c_step}), colour[2]);
-    const float v = __fsub_rn(chroma({v_plane, v_offset, c_stride, c_step}), colour[2]);
+    const float u = __fsub_rn(chroma({data + place.u, place.c_stride, place.c_step}), colour[2]);
+    const float v = __fsub_rn(chroma({data + place.v, place.c_stride, place.c_step}), colour[2]);
     const float rgb[3] = {__fadd_rn(l, __fmul_rn(colour[3], v)),
                           __fadd_rn(__fadd_rn(l, __fmul_rn(colour[4], u)), __fmul_rn(colour[5], v)),
                           __fadd_rn(l, __fmul_rn(colour[6], u))};
@@ -68,11 +78,7 @@ DEVICE void crops(const uint8_t* y_plane, const uint8_t* u_plane, const uint8_t*
 }
 
 #define CROPS(name, T)                                                                                                 \
-    KERNEL crops_##name(const uint8_t* y_plane, const uint8_t* u_plane, const uint8_t* v_plane, const int* positions,  \
-                        const float* colour, T* batch, int size, int y_stride, int c_stride, int c_step,               \
-                        int u_offset, int v_offset, int bytes, int shift, int chroma_columns, int chroma_rows,         \
-                        int centred, int interlaced) {                                                                 \
-        crops(y_plane, u_plane, v_plane, positions, colour, batch, size, y_stride, c_stride, c_step, u_offset,         \
-              v_offset, bytes, shift, chroma_columns, chroma_rows, centred, interlaced);                               \
+    KERNEL crops_##name(const uint8_t* data, const uint32_t* places, const float* constants, T* batch, int size) {     \
+        crops(data, places, constants, batch, size);                                                                   \
     }
 FOR_EACH_TYPE(CROPS)

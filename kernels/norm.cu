@@ -1,4 +1,5 @@
-// LayerNorm over channels: (x - mean) / sqrt(var + 1e-5) weight + bias; x (rows, C). src/ops/norm.rs.
+// LayerNorm over channels: (x - mean) / sqrt(var + 1e-5) weight + bias; x (rows, C). src/ops/norm.rs. Before it, a product's bias
+// or a residual may be added, after it GELU taken.
 //
 // Owns: one warp, one row, which it reads three times (mean, variance, result), from memory once and then from L1.
 // Coalesced: lanes take neighbouring channels. float32: mean, variance, weight, bias.
@@ -20,30 +21,50 @@ DEVICE Moments moments(Value value, int channels) {
     return {mean, 1.0f / sqrtf(warp_sum(squares) / channels + EPSILON)};
 }
 
-// With RESIDUAL, `sum` becomes x + residual, rounded to T, and y the norm of that.
-template <typename T, bool RESIDUAL>
-DEVICE void layer_norm(const T* x, const T* residual, const float* weight, const float* bias, T* sum, T* y, int rows,
-                       int channels) {
+// The norm of row `value`.
+template <typename T, typename Value>
+DEVICE void norm_row(Value value, const float* weight, const float* bias, T* y, int channels, bool then_gelu) {
+    const Moments m = moments(value, channels);
+    for (int c = threadIdx.x; c < channels; c += LANES) {
+        const float normal = fmaf((value(c) - m.mean) * m.scale, weight[c], bias[c]);
+        store(y + c, then_gelu ? gelu(normal) : normal);
+    }
+}
+
+// `shift` (C) is added to each row before, where `shifted`.
+template <typename T>
+DEVICE void layer_norm(const T* x, const T* shift, const float* weight, const float* bias, T* y, int rows, int channels,
+                       int shifted, int then_gelu) {
+    const int row = blockIdx.x * WARPS + threadIdx.y;
+    if (row >= rows) return;
+    x += (size_t)row * channels, y += (size_t)row * channels;
+    if (shifted)
+        norm_row([&](int c) { return load(x + c) + load(shift + c); }, weight, bias, y, channels, then_gelu);
+    else
+        norm_row([&](int c) { return load(x + c); }, weight, bias, y, channels, then_gelu);
+}
+
+// `sum` becomes x + residual, rounded to T, and y the norm of that.
+template <typename T>
+DEVICE void add_layer_norm(const T* x, const T* residual, const float* weight, const float* bias, T* sum, T* y, int rows,
+                           int channels) {
     const int row = blockIdx.x * WARPS + threadIdx.y;
     if (row >= rows) return;
     const size_t at = (size_t)row * channels;
-    if (RESIDUAL) {
-        for (int c = threadIdx.x; c < channels; c += LANES) store(sum + at + c, load(x + at + c) + load(residual + at + c));
-        x = sum; // each lane reads again what it has written itself
-    }
-    const auto value = [&](int c) { return load(x + at + c); };
-    const Moments m = moments(value, channels);
-    for (int c = threadIdx.x; c < channels; c += LANES)
-        store(y + at + c, fmaf((value(c) - m.mean) * m.scale, weight[c], bias[c]));
+    x += at, residual += at, sum += at, y += at;
+    for (int c = threadIdx.x; c < channels; c += LANES) store(sum + c, load(x + c) + load(residual + c));
+    // Each lane reads again what it has written itself.
+    norm_row([&](int c) { return load(sum + c); }, weight, bias, y, channels, false);
 }
 
 #define LAYER_NORM(name, T)                                                                                            \
-    KERNEL layer_norm_##name(const T* x, const float* weight, const float* bias, T* y, int rows, int channels) {       \
-        layer_norm<T, false>(x, nullptr, weight, bias, nullptr, y, rows, channels);                                    \
+    KERNEL layer_norm_##name(const T* x, const T* shift, const float* weight, const float* bias, T* y, int rows,       \
+                             int channels, int shifted, int then_gelu) {                                               \
+        layer_norm(x, shift, weight, bias, y, rows, channels, shifted, then_gelu);                                     \
     }                                                                                                                  \
     KERNEL add_layer_norm_##name(const T* x, const T* residual, const float* weight, const float* bias, T* sum, T* y,  \
                                  int rows, int channels) {                                                             \
-        layer_norm<T, true>(x, residual, weight, bias, sum, y, rows, channels);                                        \
+        add_layer_norm(x, residual, weight, bias, sum, y, rows, channels);                                             \
     }
 FOR_EACH_TYPE(LAYER_NORM)
 

@@ -7,6 +7,7 @@ mod error;
 pub mod frame;
 #[cfg(feature = "frei0r")]
 pub mod frei0r;
+mod graphs;
 #[cfg(feature = "plugin")]
 pub mod http;
 pub mod indicators;

@@ -1,11 +1,15 @@
 //! Loaded networks, each in memory once however many scorers of the process use it.
 
 use crate::Result;
+use crate::crops::Crop;
 use crate::embedded;
+use crate::graphs::Graphs;
 use crate::model::load::{self, Description};
 use crate::model::parameters::Precision;
-use crate::model::{Adapter, QMamba};
-use candle_core::{DType, Device};
+use crate::model::{Adapter, CROP, Output, QMamba};
+use crate::ops;
+use crate::ops::gpu::{self, Graph};
+use candle_core::{DType, Device, Tensor};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +25,8 @@ pub(crate) struct Network {
     /// The adapter that the file has too.
     pub prompt: Option<Arc<Adapter>>,
     pub description: Description,
+    /// Its passes that a GPU has as a whole.
+    pub graphs: Graphs,
     /// The library's own adapters that have been used, by name.
     embedded_prompts: Mutex<BTreeMap<String, Arc<Adapter>>>,
 }
@@ -68,13 +74,62 @@ impl Network {
         if let Some(network) = loaded.get(&key).and_then(Weak::upgrade) {
             return Ok(network);
         }
+        let _in_use = gpu::in_use();
         let (model, prompt, description) =
             load::network_on(embedded::read_model(model)?, path, precision, device, activations)?;
         let prompt = prompt.map(Arc::new);
-        let network =
-            Arc::new(Self { model, device: device.clone(), prompt, description, embedded_prompts: Mutex::default() });
+        let (device, graphs, embedded_prompts) = (device.clone(), Graphs::default(), Mutex::default());
+        let network = Arc::new(Self { model, device, prompt, description, graphs, embedded_prompts });
         loaded.insert(key, Arc::downgrade(&network));
         Ok(network)
+    }
+
+    /// As [`pass`](Self::pass) on a GPU, with the results on the CPU.
+    ///
+    /// # Errors
+    /// What fails on the GPU.
+    pub(crate) fn on_gpu(self: &Arc<Self>, crops: &[Crop], adapter: Option<&Arc<Adapter>>) -> Result<[Tensor; 2]> {
+        let shape = [crops.len(), CROP, CROP, 3];
+        let graph = self.graphs.of(crops.len(), adapter, || {
+            let (network, adapter) = (Arc::clone(self), adapter.cloned());
+            Graph::record(&self.device, &shape, Box::new(move |batch| network.pass(batch, adapter.as_deref())))
+        });
+        let _in_use = gpu::in_use();
+        let batch = self.batch(crops)?;
+        Ok(match graph {
+            Some(graph) => graph.run(&batch)?,
+            None => gpu::to_cpu(&self.pass(&batch, adapter.map(Arc::as_ref))?)?,
+        })
+    }
+
+    /// Crops as a batch `(B, 224, 224, 3)` on the GPU.
+    fn batch(&self, crops: &[Crop]) -> candle_core::Result<Tensor> {
+        let same = |a: &Crop, b: &Crop| std::mem::discriminant(a) == std::mem::discriminant(b);
+        let part = |crops: &[Crop]| match crops[0] {
+            Crop::Normalised(_) => {
+                let values =
+                    crops.iter().filter_map(|crop| if let Crop::Normalised(v) = crop { Some(*v) } else { None });
+                Tensor::from_vec(values.collect::<Vec<_>>().concat(), (crops.len(), CROP, CROP, 3), &self.device)
+            }
+            Crop::Window(_) => {
+                let windows = crops.iter().filter_map(|crop| if let Crop::Window(w) = crop { Some(*w) } else { None });
+                ops::crops_of(&windows.collect::<Vec<_>>(), &self.device)
+            }
+        };
+        let parts = crops.chunk_by(same).map(part).collect::<candle_core::Result<Vec<_>>>()?;
+        match &parts[..] {
+            [batch] => Ok(batch.clone()),
+            parts => Tensor::cat(parts, 0),
+        }
+    }
+
+    /// Features `(B, 8 C)` and scores `(B,)` of normalised crops `(B, 224, 224, 3)`, where the network is.
+    ///
+    /// # Errors
+    /// As [`QMamba::forward`].
+    pub(crate) fn pass(&self, batch: &Tensor, adapter: Option<&Adapter>) -> candle_core::Result<[Tensor; 2]> {
+        let Output { features, score, .. } = self.model.forward(batch, adapter)?;
+        Ok([features, score])
     }
 
     /// An adapter for this network: an embedded one, which is read once, or a file's.
@@ -84,6 +139,7 @@ impl Network {
     pub(crate) fn adapter(&self, style_prompt: &str, force: bool) -> Result<Arc<Adapter>> {
         let read = || -> Result<Arc<Adapter>> {
             let file = embedded::read_style_prompt(style_prompt)?;
+            let _in_use = gpu::in_use();
             Ok(Arc::new(load::adapter(file, Path::new(style_prompt), &self.description, &self.device, force)?))
         };
         // A file may change between two uses, and whether one is forced is asked anew.

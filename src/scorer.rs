@@ -1,12 +1,12 @@
 //! Frames to scores: crops through the network, and what their results say together.
 
-use crate::crops::CropPlan;
+use crate::crops::{Crop, CropPlan, Crops};
 use crate::device;
 use crate::embedded::DEFAULT_MODEL;
 use crate::frame::{Frame, Region};
 use crate::model::load::Description;
 use crate::model::parameters::Precision;
-use crate::model::{Adapter, CROP, Output};
+use crate::model::{Adapter, CROP};
 use crate::network::Network;
 use crate::ops::gpu;
 use crate::ops::simd::Level;
@@ -21,8 +21,6 @@ use std::sync::Arc;
 /// What stands for no style prompt.
 pub const NO_STYLE_PROMPT: &str = "none";
 
-/// Values of a crop.
-const VALUES: usize = CROP * CROP * 3;
 /// Most crops that go through the network on a GPU at once: more bring no speed, and take memory.
 const GPU_BATCH: usize = 256;
 
@@ -84,7 +82,7 @@ pub(crate) struct Pretence {
 }
 
 #[cfg(test)]
-pub(crate) type Fault = Box<dyn FnMut(&[&[f32]]) -> Option<Error> + Send>;
+pub(crate) type Fault = Box<dyn FnMut(&[Crop]) -> Option<Error> + Send>;
 
 impl std::fmt::Debug for Scorer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -185,11 +183,11 @@ impl Scorer {
     fn agrees_with(&self, other: &Self) -> Result<()> {
         let mut random = Random::new(1, 0);
         // A gradient with noise, of which something is left at every size of features.
-        let crop = (0..VALUES).map(|i| {
+        let crop = (0..CROP * CROP * 3).map(|i| {
             let (row, column) = (i / 3 / CROP, i / 3 % CROP);
             (row + column) as f32 / CROP as f32 - 1.0 + 0.5 * (random.uniform() as f32 - 0.5)
         });
-        let crop: Vec<f32> = crop.collect();
+        let crop = Crops::normalised(crop.collect())?;
         let [own, others] = [self.score_crops(&crop)?.raw, other.score_crops(&crop)?.raw];
         let (low, high) = self.network.description.range.unwrap_or((0.0, 1.0));
         let difference = 100.0 * ((own - others) / (high - low)).abs();
@@ -228,6 +226,12 @@ impl Scorer {
         }
     }
 
+    /// Kinds of batches (by crops and adapter) that the GPU has as CUDA graphs, and kinds that could not be made one. A batch
+    /// that comes again and again becomes one.
+    pub fn graphs(&self) -> [usize; 2] {
+        self.network.graphs.counts()
+    }
+
     /// Scores a frame, the `index`-th of its stream (random crops depend on it).
     ///
     /// # Errors
@@ -244,19 +248,20 @@ impl Scorer {
         self.score_crops(&self.crops(frame, regions, plan, index)?)
     }
 
-    /// The crops that [`score_regions`](Self::score_regions) scores, normalised, `(N, 224, 224, 3)`.
+    /// The crops that [`score_regions`](Self::score_regions) scores.
     ///
     /// # Errors
     /// As [`CropPlan::sample_regions`].
-    pub fn crops(&self, frame: &Frame, regions: &[Region], plan: &CropPlan, index: u64) -> Result<Vec<f32>> {
-        self.threads.install(|| plan.sample_regions(frame, regions, index))
+    pub fn crops(&self, frame: &Frame, regions: &[Region], plan: &CropPlan, index: u64) -> Result<Crops> {
+        let as_windows = !self.network.device.is_cpu();
+        self.threads.install(|| plan.crops_of(frame, regions, index, as_windows))
     }
 
-    /// Scores normalised crops, `(N, 224, 224, 3)`, by [`Frame`]s' way: see [`score`](Self::score).
+    /// Scores the crops of a frame: see [`score`](Self::score).
     ///
     /// # Errors
     /// As [`score_batch`](Self::score_batch).
-    pub fn score_crops(&self, crops: &[f32]) -> Result<Score> {
+    pub fn score_crops(&self, crops: &Crops) -> Result<Score> {
         match self.score_batch(&[crops])?[..] {
             [score] => Ok(score),
             _ => Err(Error::Input("no crops to score".into())),
@@ -267,16 +272,10 @@ impl Scorer {
     /// it would be alone; on a GPU, up to its roundings.
     ///
     /// # Errors
-    /// A frame without crops, or with a part of one; as [`score`](Self::score), of any of them.
-    pub fn score_batch(&self, frames: &[&[f32]]) -> Result<Vec<Score>> {
-        if let Some(frame) = frames.iter().find(|frame| frame.is_empty() || !frame.len().is_multiple_of(VALUES)) {
-            return Err(Error::Input(format!(
-                "{} values are not the crops of a frame: each has {CROP} x {CROP} x 3, and there must be one",
-                frame.len()
-            )));
-        }
-        let crops: Vec<&[f32]> = frames.iter().flat_map(|frame| frame.chunks_exact(VALUES)).collect();
-        let raws = self.each_crop(&crops, |output| match output.score.to_vec1::<f32>()?.as_slice() {
+    /// As [`score`](Self::score), of any of them.
+    pub fn score_batch(&self, frames: &[&Crops]) -> Result<Vec<Score>> {
+        let crops: Vec<Crop> = frames.iter().flat_map(|frame| frame.each()).collect();
+        let raws = self.each_crop(&crops, |[_, score]| match score.to_vec1::<f32>()?.as_slice() {
             &[raw] if raw.is_finite() => Ok(f64::from(raw)),
             raw => Err(self.not_finite(format!("gives {raw:?} for this frame, no finite score"))),
         })?;
@@ -284,7 +283,7 @@ impl Scorer {
         let range = self.network.description.range.unwrap_or((0.0, 1.0));
         let each = frames.iter().map(|frame| {
             let own;
-            (own, raws) = raws.split_at(frame.len() / VALUES);
+            (own, raws) = raws.split_at(frame.count());
             Score::of(own, range)
         });
         Ok(each.collect())
@@ -297,14 +296,13 @@ impl Scorer {
     }
 
     /// What the head sees of a frame: the mean over crops of the last stage's features, `8 C` values
-    /// ([`Output::features`]).
+    /// ([`Output::features`](crate::model::Output::features)).
     ///
     /// # Errors
     /// A frame that no crop can be taken from, or features that are not finite.
     pub fn features(&self, frame: &Frame, plan: &CropPlan, index: u64) -> Result<Vec<f32>> {
-        let crops = self.threads.install(|| plan.sample(frame, index))?;
-        let crops: Vec<&[f32]> = crops.chunks_exact(VALUES).collect();
-        let all = self.each_crop(&crops, |output| Ok(output.features.flatten_all()?.to_vec1::<f32>()?))?;
+        let crops = self.crops(frame, &[], plan, index)?;
+        let all = self.each_crop(&crops.each(), |[features, _]| Ok(features.flatten_all()?.to_vec1::<f32>()?))?;
         let mut mean = vec![0f32; self.network.model.config().features()];
         for crop in &all {
             mean.iter_mut().zip(crop).for_each(|(m, v)| *m += v / all.len() as f32);
@@ -316,16 +314,17 @@ impl Scorer {
         }
     }
 
-    fn each_crop<T: Send>(&self, crops: &[&[f32]], read: impl Fn(Output) -> Result<T> + Sync) -> Result<Vec<T>> {
+    /// What `read` gets of each crop's features and score.
+    fn each_crop<T: Send>(&self, crops: &[Crop], read: impl Fn([Tensor; 2]) -> Result<T> + Sync) -> Result<Vec<T>> {
         #[cfg(test)]
         if let Some(error) = self.pretence.lock().fault.as_mut().and_then(|fault| fault(crops)) {
             return Err(error);
         }
         if self.network.device.is_cpu() {
             // Crop by crop: what one crop gets can then not depend on those beside it, and its activations stay in cache.
-            let one = |crop: &&[f32]| -> Result<T> {
-                let crop = Tensor::from_slice(crop, (1, CROP, CROP, 3), &Device::Cpu)?;
-                read(self.network.model.forward(&crop, self.prompt.as_deref())?)
+            let one = |crop: &Crop| -> Result<T> {
+                let crop = Tensor::from_slice(&crop.values()?, (1, CROP, CROP, 3), &Device::Cpu)?;
+                read(self.network.pass(&crop, self.prompt.as_deref())?)
             };
             return self.threads.install(|| crops.par_iter().map(one).collect());
         }
@@ -355,16 +354,12 @@ impl Scorer {
         Error::Device { device: self.device(), message: message.to_owned(), advice }
     }
 
-    fn on_gpu<T>(&self, crops: &[&[f32]], read: impl Fn(Output) -> Result<T>) -> Result<Vec<T>> {
+    fn on_gpu<T>(&self, crops: &[Crop], read: impl Fn([Tensor; 2]) -> Result<T>) -> Result<Vec<T>> {
         let mut all = Vec::with_capacity(crops.len());
         for crops in crops.chunks(GPU_BATCH) {
-            let batch = Tensor::from_vec(crops.concat(), (crops.len(), CROP, CROP, 3), &self.network.device)?;
-            let Output { tokens, features, score } = self.network.model.forward(&batch, self.prompt.as_deref())?;
-            let [features, score] = [features, score].map(|t| t.to_device(&Device::Cpu));
-            let (features, score) = (features?, score?);
-            let of = |t: &Tensor, i| t.narrow(0, i, 1);
+            let [features, score] = self.network.on_gpu(crops, self.prompt.as_ref())?;
             for i in 0..crops.len() {
-                all.push(read(Output { tokens: of(&tokens, i)?, features: of(&features, i)?, score: of(&score, i)? })?);
+                all.push(read([features.narrow(0, i, 1)?, score.narrow(0, i, 1)?])?);
             }
         }
         Ok(all)
@@ -389,19 +384,6 @@ mod tests {
         open(Precision::Fast, "none").agrees_with(&exact).unwrap();
         let error = open(Precision::Exact, "compression").agrees_with(&exact).unwrap_err().to_string();
         assert!(error.contains("of 100 away from cpu"), "{error}");
-    }
-
-    #[test]
-    fn crops_are_whole() {
-        let scorer = Scorer::open(&Options::default()).unwrap();
-        let crop = vec![0f32; VALUES + 1];
-        for wrong in [&crop[..0], &crop[..1], &crop[..VALUES - 1], &crop] {
-            for error in [scorer.score_crops(wrong).unwrap_err(), scorer.score_batch(&[&crop[1..], wrong]).unwrap_err()]
-            {
-                assert!(matches!(&error, Error::Input(text) if text.starts_with(&format!("{} values", wrong.len()))));
-            }
-        }
-        assert!(scorer.score_batch(&[]).unwrap().is_empty());
     }
 
     #[test]

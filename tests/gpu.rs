@@ -1,10 +1,10 @@
 //! The GPU against the CPU: each operation, and scores of frames. Where there is no GPU they are skipped, and say why.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use qmambaiqa::crops::{CropPlan, Sampling};
+use qmambaiqa::crops::{CropPlan, Crops, Sampling};
 use qmambaiqa::frame::{Colour, Frame, PixelFormat, Plane, Region};
 use qmambaiqa::model::parameters::Precision;
-use qmambaiqa::ops::{self, selective_scan::ScanOrders};
+use qmambaiqa::ops::{self, Then, selective_scan::ScanOrders};
 use qmambaiqa::random::Random;
 use qmambaiqa::{Options, Scorer, device};
 use std::num::NonZeroUsize;
@@ -59,6 +59,38 @@ fn check(name: &str, tolerance: f64, [cpu, gpu]: [Tensor; 2]) -> Result<()> {
     Ok(())
 }
 
+/// Products with what follows them.
+fn products(operands: &mut Operands, name: &str, tolerance: f64, [batch, h, w, c]: [usize; 4]) -> Result<()> {
+    let rows = batch * h * w;
+    // A view that does not begin where its memory does, so that its packs are not aligned.
+    let x = operands.activation(&[rows + 1, c])?.map(|x| x.narrow(0, 1, rows));
+    let [a, b] = x;
+    let x = [a?, b?];
+    let maps = operands.activation(&[batch, h, w, c])?;
+    for outputs in [c, c.div_ceil(8) * 8] {
+        let (matrix, residual) = (operands.activation(&[outputs, c])?, operands.activation(&[rows, outputs])?);
+        let (taps, bias) = (operands.activation(&[outputs, 9 * c])?, operands.activation(&[outputs])?);
+        let (weight, shift) = (operands.parameter(&[outputs])?, operands.parameter(&[outputs])?);
+        let then = |i: usize| {
+            let norm = |gelu| Then::Norm { weight: &weight[i], bias: &shift[i], gelu };
+            [Then::Nothing, Then::Gelu, Then::Add(&residual[i]), norm(false), norm(true)]
+        };
+        for (kind, (a, b)) in then(0).into_iter().zip(then(1)).enumerate() {
+            let [a, b] = [(0, a), (1, b)].map(|(i, then)| ops::linear_then(&x[i], &matrix[i], Some(&bias[i]), then));
+            check(&format!("{name} to {outputs}, then {kind}"), tolerance, [a?, b?])?;
+        }
+        for (kind, i) in [1, 3, 4].into_iter().enumerate() {
+            let conv = |on: usize| ops::conv3x3_then(&maps[on], &taps[on], &bias[on], 2, then(on)[i]);
+            check(&format!("{name}, convolution to {outputs}, then {kind}"), tolerance, [conv(0)?, conv(1)?])?;
+        }
+        let sums = |i: usize| ops::add_layer_norm(&residual[i], &residual[i], &weight[i], &shift[i]);
+        let ((a, b), (c, d)) = (sums(0)?, sums(1)?);
+        check(&format!("{name}: sum"), tolerance, [a, c])?;
+        check(&format!("{name}: its norm"), tolerance, [b, d])?;
+    }
+    Ok(())
+}
+
 #[test]
 fn operations() {
     let Some(gpu) = gpu("operations") else { return };
@@ -75,6 +107,7 @@ fn operations() {
                 let [a, b] = [0, 1].map(|i| ops::depthwise_conv3x3(&x[i], &taps[i], true));
                 check(&name("depthwise_conv3x3"), tolerance, [a?, b?])?;
                 check(&name("gelu"), tolerance, [ops::gelu(&x[0])?, ops::gelu(&x[1])?])?;
+                products(&mut operands, &name("product"), tolerance, [batch, h, w, c])?;
                 let tokens = x.each_ref().map(|x| x.reshape((batch, h * w, c)));
                 let [x0, x1] = tokens;
                 let x = [x0?, x1?];
@@ -182,8 +215,8 @@ fn scores() {
             let frame = Frame::new(PixelFormat::Rgb, width, height, &planes, Colour::SRGB).unwrap();
             cpu.crops(&frame, &[Region::new(0, 0, width, height)], &plan, 0).unwrap()
         });
-        let crops: Vec<Vec<f32>> = crops.collect();
-        let crops: Vec<&[f32]> = crops.iter().map(Vec::as_slice).collect();
+        let crops: Vec<Crops> = crops.collect();
+        let crops: Vec<&Crops> = crops.iter().collect();
         // All frames in one batch on the GPU.
         let [a, b, c] = [&cpu, &exact, &half].map(|scorer| scorer.score_batch(&crops).unwrap());
         for (noise, ((a, b), c)) in noises.iter().zip(a.iter().zip(&b).zip(&c)) {
@@ -194,6 +227,62 @@ fn scores() {
         // Alone as in a batch, up to roundings.
         let alone = exact.score_crops(crops[1]).unwrap().score;
         assert!((alone - b[1].score).abs() < 0.01, "{alone} {}", b[1].score);
+    }
+}
+
+/// Frames of 4:2:0 reach the GPU as they are, and score as the CPU scores them; together with frames that do not too.
+#[test]
+fn frames_of_yuv() {
+    if gpu("frames_of_yuv").is_none() {
+        return;
+    }
+    let open = |device: &str| {
+        let options = Options { device: device.into(), precision: Precision::Exact, ..Options::default() };
+        Scorer::open(&options).unwrap()
+    };
+    let (cpu, gpu) = (open("cpu"), open("cuda"));
+    let mut random = Random::new(6, 0);
+    let (width, height) = (320, 241);
+    let bytes: Vec<u8> = (0..width * height * 3).map(|i| ((i / 5 % 256 + random.below(60)) / 2) as u8).collect();
+    let (luma, chroma) = bytes.split_at(width * height);
+    let planes = [Plane::new(luma, width), Plane::new(chroma, width)];
+    let nv12 = Frame::new(PixelFormat::Nv12, width, height, &planes, Colour::BT601).unwrap();
+    let rgb = Frame::new(PixelFormat::Rgb, width, height, &[Plane::new(&bytes, width * 3)], Colour::SRGB).unwrap();
+    let plan = CropPlan::new(2, Sampling::Random, 0).unwrap();
+    let crops = |scorer: &Scorer| [&nv12, &rgb, &nv12].map(|frame| scorer.crops(frame, &[], &plan, 5).unwrap());
+    let scores = |scorer: &Scorer| {
+        let crops = crops(scorer);
+        scorer.score_batch(&crops.each_ref()).unwrap().iter().map(|score| score.score).collect::<Vec<_>>()
+    };
+    let (on_cpu, on_gpu) = (scores(&cpu), scores(&gpu));
+    println!("CPU {on_cpu:?}, GPU {on_gpu:?}");
+    assert!(on_cpu.iter().zip(&on_gpu).all(|(a, b)| (a - b).abs() < 0.01), "{on_cpu:?} {on_gpu:?}");
+    assert!((on_cpu[0] - on_cpu[1]).abs() > 0.1 && on_gpu[0] == on_gpu[2], "{on_cpu:?} {on_gpu:?}");
+    // What was cut for a GPU the CPU scores as well, where it takes over.
+    let taken_over = cpu.score_batch(&crops(&gpu).each_ref()).unwrap();
+    assert!(taken_over.iter().zip(&on_cpu).all(|(a, b)| a.score == *b));
+}
+
+/// Batches that come again and again become CUDA graphs, which score as before, whatever adapter is in use.
+#[test]
+fn steady_batches_become_graphs() {
+    if gpu("steady_batches_become_graphs").is_none() {
+        return;
+    }
+    let mut scorer = Scorer::open(&Options { device: "cuda".into(), ..Options::default() }).unwrap();
+    let mut random = Random::new(4, 0);
+    let crops = [0, 1].map(|_| (0..224 * 224 * 3).map(|_| random.uniform() as f32).collect());
+    let crops = crops.map(|values| Crops::normalised(values).unwrap());
+    for (graphs, style_prompt) in ["none", "compression"].into_iter().enumerate() {
+        scorer.set_style_prompt(style_prompt, false).unwrap();
+        let first = crops.each_ref().map(|crop| scorer.score_crops(crop).unwrap().score);
+        assert_eq!(scorer.graphs(), [graphs, 0], "two are not yet steady");
+        for _ in 0..3 {
+            let again = crops.each_ref().map(|crop| scorer.score_crops(crop).unwrap().score);
+            assert!(first.iter().zip(again).all(|(a, b)| (a - b).abs() < 1e-3), "{first:?} {again:?}");
+        }
+        assert_eq!(scorer.graphs(), [graphs + 1, 0], "{style_prompt}");
+        assert!((first[0] - first[1]).abs() > 1e-3, "the crops score alike: {first:?}");
     }
 }
 

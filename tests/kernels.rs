@@ -3,9 +3,10 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use half::{bf16, f16};
-use qmambaiqa::crops::{CropPlan, MEAN, STD, Sampling};
-use qmambaiqa::frame::{ChromaSite, Colour, Frame, Matrix, PixelFormat, Plane, Range};
-use qmambaiqa::ops::kernels::layers::{self, Activation, Maps};
+use qmambaiqa::crops::{CROP, CropPlan, Sampling};
+use qmambaiqa::frame::{ChromaSite, Colour, Frame, Matrix, PixelFormat, Plane, Range, Region};
+use qmambaiqa::ops::kernels::crops::Inputs;
+use qmambaiqa::ops::kernels::layers::{self, Activation, After, Maps};
 use qmambaiqa::ops::kernels::{self, Type};
 use qmambaiqa::ops::selective_scan::{ScanOrders, Sizes};
 use qmambaiqa::ops::{self, selective_scan};
@@ -196,6 +197,15 @@ fn norms() {
             let got = emulator.run(&layers::add_layer_norm(of, rows, channels).unwrap(), &inputs);
             check(&format!("sum, {name}"), &got[0], of, &sum, 0.0);
             check(&format!("norm of sum, {name}"), &got[1], of, &expected, 2.0 * F32 + rounding);
+            // After a product: its bias first, GELU last, and nothing rounded in between.
+            let shift = noise(&[channels], of, 6);
+            let normal = ops::layer_norm(&x.broadcast_add(&shift).unwrap(), &weight, &bias).unwrap();
+            for gelu in [false, true] {
+                let expected = if gelu { ops::gelu(&normal).unwrap() } else { normal.clone() };
+                let inputs = [&[bytes(&x, of), bytes(&shift, of)], &parameters[..]].concat();
+                let got = emulator.run(&layers::shifted_norm(of, rows, channels, gelu).unwrap(), &inputs);
+                check(&format!("shifted norm, GELU {gelu}, {name}"), &got[0], of, &expected, 2.0 * F32 + rounding);
+            }
         }
         let x = noise(&[rows, channels], Type::F32, 1);
         let grad = noise(&[rows, channels], Type::F32, 5);
@@ -226,6 +236,22 @@ fn pointwise_and_sums() {
                 check(&format!("gradient, {name}"), &got[0], of, &expected[0], F32 + rounding);
             }
         }
+        // Packs, and what is in none.
+        for (rows, channels) in [(1, 1), (5, 33), (7, 8), (3, 104)] {
+            let [x, residual] = [1, 2].map(|seed| noise(&[rows, channels], of, seed));
+            let bias = noise(&[channels], of, 3);
+            let sum = x.broadcast_add(&bias).unwrap();
+            for (after, expected) in [
+                (After::Bias, sum.clone()),
+                (After::Gelu, ops::gelu(&sum).unwrap()),
+                (After::Add, (&residual + &sum).unwrap()),
+            ] {
+                let program = layers::finish_product(of, rows, channels, after).unwrap();
+                let inputs = [&x, &bias, &residual].map(|t| bytes(t, of));
+                let got = emulator.run(&program, &inputs[..program.inputs()]);
+                check(&format!("{after:?} {rows}x{channels} {of:?}"), &got[0], of, &expected, F32 + rounding);
+            }
+        }
         for (batch, tokens, channels) in [(1, 1, 1), (2, 9, 33), (3, 20, 8)] {
             let name = format!("{batch}x{tokens}x{channels} {of:?}");
             let x = noise(&[batch, tokens, channels], of, 1);
@@ -244,7 +270,7 @@ fn pointwise_and_sums() {
             let got = emulator.run(&program, &[bytes(&y, of), bytes(&gate, of)]);
             check(&format!("gate {name}"), &got[0], of, &ops::gated_merge(&y, &gate).unwrap(), F32 + rounding);
         }
-        for (batch, height, width, channels) in [(1, 1, 1, 1), (2, 5, 4, 3), (1, 6, 7, 10)] {
+        for (batch, height, width, channels) in [(1, 1, 1, 1), (2, 5, 4, 3), (1, 6, 7, 10), (2, 3, 4, 16)] {
             for stride in [1, 2] {
                 let x = noise(&[batch, height, width, channels], of, 1);
                 // The identity for a matrix leaves the patches as they are.
@@ -292,18 +318,16 @@ fn crops_have_the_bits_of_the_cpu() {
             let plan = CropPlan::new(2, Sampling::Random, 7).unwrap();
             let expected = plan.sample(&frame, 0).unwrap();
             let expected = Tensor::from_slice(&expected, expected.len(), &Device::Cpu).unwrap();
-            let planes420 = frame.planes420().unwrap();
-            let (left, top) = planes420.corner;
-            let positions = plan.positions(frame.width(), frame.height(), 0);
-            let positions =
-                positions.iter().flat_map(|(x, y)| [x + left, y + top].map(|v| v as i32)).collect::<Vec<_>>();
-            let (colour, weights) = planes420.constants;
-            let constants = [&colour[..], &MEAN, &STD, &weights].concat();
-            let mut inputs: Vec<Vec<u8>> = planes420.planes.iter().map(|plane| plane.to_vec()).collect();
-            inputs.push(positions.iter().flat_map(|v| v.to_le_bytes()).collect());
-            inputs.push(encode(&constants, Type::F32));
+            let mut inputs = Inputs::default();
+            for (x, y) in plan.positions(frame.width(), frame.height(), 0) {
+                let window = frame.window(Region::new(x, y, CROP, CROP)).unwrap();
+                inputs.push(&window.frame().unwrap().planes420().unwrap()).unwrap();
+            }
+            let Inputs { bytes, places, constants } = inputs;
+            let places = places.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let inputs = [bytes, places, encode(&constants, Type::F32)];
             for (of, rounding) in TYPES {
-                let program = kernels::crops::crops(of, &planes420, 2).unwrap();
+                let program = kernels::crops::crops(of, 2).unwrap();
                 let got = emulator.run(&program, &inputs);
                 let tolerance = if of == Type::F32 { 0.0 } else { rounding };
                 check(&format!("{format} interlaced {interlaced} {site:?} {of:?}"), &got[0], of, &expected, tolerance);

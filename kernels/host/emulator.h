@@ -15,6 +15,9 @@
 struct Index {
     unsigned x, y, z;
 };
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
 extern Index threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulator {
@@ -62,6 +65,7 @@ inline float __bfloat162float(__nv_bfloat16 h) { return h; }
 inline __nv_bfloat16 __float2bfloat16_rn(float v) { return v; }
 
 inline float __expf(float x) { return expf(x); }
+inline float __fdividef(float a, float b) { return a / b; }
 // Each operation rounded by itself; the build forbids contraction.
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }

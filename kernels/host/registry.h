@@ -69,6 +69,6 @@ template <typename... A> PackedKernel packed(void (*kernel)(A...)) {
     entry(selective_scan_bf16_to_f32) entry(selective_scan_backward) EACH_TYPE(entry, depthwise_conv) \
     entry(depthwise_conv_weight_gradient) EACH_TYPE(entry, layer_norm) EACH_TYPE(entry, add_layer_norm) \
     entry(layer_norm_backward) entry(layer_norm_parameter_gradients) EACH_TYPE(entry, gelu) EACH_TYPE(entry, silu) \
-    EACH_TYPE(entry, gelu_backward) EACH_TYPE(entry, silu_backward) EACH_TYPE(entry, modulate) EACH_TYPE(entry, im2col) \
+    EACH_TYPE(entry, gelu_backward) EACH_TYPE(entry, silu_backward) EACH_TYPE(entry, finish_product) EACH_TYPE(entry, modulate) EACH_TYPE(entry, im2col) \
     entry(im2col_backward) EACH_TYPE(entry, merge_directions) EACH_TYPE(entry, gated_merge) EACH_TYPE(entry, mean_tokens) \
     entry(sum_rows) EACH_TYPE(entry, crops)

@@ -1,6 +1,7 @@
 //! Which parts of a frame the network sees, and the batch that it gets of them.
 
 mod bars;
+mod batch;
 mod positions;
 mod regions;
 mod resize;
@@ -8,6 +9,8 @@ mod resize;
 mod tests;
 
 pub use bars::{Bars, active};
+pub(crate) use batch::Crop;
+pub use batch::Crops;
 pub use resize::{MAX_SCALED_PIXELS, resize, size_with_shorter_side};
 
 use crate::frame::Frame;

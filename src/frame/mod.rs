@@ -18,11 +18,13 @@ mod reference;
 mod region;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use colour::{ChromaSite, Colour, Matrix, Position, Range};
 pub use format::PixelFormat;
 pub use planes420::Planes420;
 pub use region::Region;
+pub use window::Window;
 
 use crate::{Error, Result};
 use format::Layout;

@@ -2,8 +2,8 @@
 
 use super::parameters::{Init, Precision, Scope};
 use super::ss2d::Ss2d;
-use crate::ops;
 use crate::ops::quantized::{self, Bits, Input, Quantized};
+use crate::ops::{self, Then};
 use candle_core::{Result, Tensor, bail};
 use std::sync::Arc;
 
@@ -31,6 +31,11 @@ impl Norm {
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::layer_norm(x, &self.weight, &self.bias)
+    }
+
+    /// `x + y` and its norm.
+    fn forward_sum(&self, x: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
+        ops::add_layer_norm(x, y, &self.weight, &self.bias)
     }
 }
 
@@ -69,6 +74,10 @@ impl Linear {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::linear(x, &self.weight, self.bias.as_ref())
     }
+
+    fn forward_then(&self, x: &Tensor, then: Then) -> Result<Tensor> {
+        ops::linear_then(x, &self.weight, self.bias.as_ref(), then)
+    }
 }
 
 /// 3x3 convolution of stride 2 (`weight`, `bias`): halves the map.
@@ -96,8 +105,8 @@ impl HalvingConv {
     }
 
     /// `(B, H, W, inputs)` to `(B, H / 2, W / 2, outputs)`, rounded up.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::conv3x3(x, &self.matrix()?, &self.bias, HALVING)
+    fn forward_then(&self, x: &Tensor, then: Then) -> Result<Tensor> {
+        ops::conv3x3_then(x, &self.matrix()?, &self.bias, HALVING, then)
     }
 }
 
@@ -184,15 +193,20 @@ impl Layer {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let normal = self.before.as_ref().map(|norm| norm.forward(x)).transpose()?;
-        let x = normal.as_ref().unwrap_or(x);
-        let mut y = match &self.product {
-            Product::Linear(linear) => linear.forward(x)?,
-            Product::Halving(conv) => conv.forward(x)?,
+        let then = match &self.after {
+            Some(Norm { weight, bias }) => Then::Norm { weight, bias, gelu: self.gelu },
+            None if self.gelu => Then::Gelu,
+            None => Then::Nothing,
         };
-        if let Some(norm) = &self.after {
-            y = norm.forward(&y)?;
+        self.product(normal.as_ref().unwrap_or(x), then)
+    }
+
+    /// The product alone, and what follows it.
+    fn product(&self, x: &Tensor, then: Then) -> Result<Tensor> {
+        match &self.product {
+            Product::Linear(linear) => linear.forward_then(x, then),
+            Product::Halving(conv) => conv.forward_then(x, then),
         }
-        if self.gelu { ops::gelu(&y) } else { Ok(y) }
     }
 }
 
@@ -245,7 +259,7 @@ pub(super) struct VssBlock {
 /// What follows the scan: `x += out_proj(y); x += fc2(fc1(x))`.
 #[derive(Debug)]
 enum Tail {
-    Parts { out_proj: Layer, fc1: Layer, fc2: Layer },
+    Parts { out_proj: Layer, norm2: Norm, fc1: Layer, fc2: Layer },
     Fused(Arc<quantized::Tail>),
 }
 
@@ -256,11 +270,12 @@ impl VssBlock {
         let (op, out_proj) = Ss2d::new(scope.pp("op"), width, window, norm)?;
         let norm2 = Norm::new(scope.pp("norm2"), width)?;
         let fc1 = Layer::new(Linear::new(scope.pp("mlp").pp("fc1"), width, 4 * width)?);
-        let fc1 = fc1.after_norm(norm2).then_gelu();
+        let fc1 = fc1.then_gelu();
         let fc2 = Layer::new(Linear::new(scope.pp("mlp").pp("fc2"), 4 * width, width)?);
         let tail = match precision {
-            Precision::Exact => Tail::Parts { out_proj, fc1, fc2 },
+            Precision::Exact => Tail::Parts { out_proj, norm2, fc1, fc2 },
             Precision::Standard | Precision::Fast => {
+                let fc1 = fc1.after_norm(norm2);
                 let [out_proj, fc1, fc2] = [out_proj, fc1, fc2].map(|layer| layer.fuse(precision));
                 Tail::Fused(Arc::new(quantized::Tail::new(out_proj?, fc1?, fc2?)?))
             }
@@ -272,9 +287,9 @@ impl VssBlock {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = self.op.forward(x)?;
         match &self.tail {
-            Tail::Parts { out_proj, fc1, fc2 } => {
-                let x = ops::add(x, &out_proj.forward(&y)?)?;
-                ops::add(&x, &fc2.forward(&fc1.forward(&x)?)?)
+            Tail::Parts { out_proj, norm2, fc1, fc2 } => {
+                let (x, normal) = norm2.forward_sum(x, &out_proj.forward(&y)?)?;
+                fc2.product(&fc1.forward(&normal)?, Then::Add(&x))
             }
             Tail::Fused(tail) => tail.forward(&y, x, self.op.gives_blocks()),
         }

@@ -1,5 +1,10 @@
 //! Programs of kernels on an NVIDIA GPU. `no_cuda.rs` has the same names for builds without feature `cuda`.
 
+#[path = "cuda_graph.rs"]
+mod graph;
+
+pub(crate) use graph::{Graph, in_use, to_cpu};
+
 use super::kernels::{Argument, Program, Type};
 use super::selective_scan::ScanOrders;
 use candle_core::backend::BackendStorage;
@@ -107,6 +112,7 @@ fn pointer<'a>(storage: &'a CudaStorage, stream: &'a CudaStream) -> Result<(CUde
         CudaStorageSlice::F16(slice) => slice.device_ptr(stream),
         CudaStorageSlice::BF16(slice) => slice.device_ptr(stream),
         CudaStorageSlice::U32(slice) => slice.device_ptr(stream),
+        CudaStorageSlice::U8(slice) => slice.device_ptr(stream),
         _ => bail!("no kernels for {:?}", storage.dtype()),
     })
 }

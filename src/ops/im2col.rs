@@ -15,7 +15,12 @@ pub fn conv3x3_matrix(weight: &Tensor) -> Result<Tensor> {
 /// `x` `(B, H, W, C)` with `matrix` `(O, 9 C)` of [`conv3x3_matrix`] and `bias` `(O,)` to `(B, H', W', O)`, where
 /// `H' = (H - 1) / stride + 1`.
 pub fn conv3x3(x: &Tensor, matrix: &Tensor, bias: &Tensor, stride: usize) -> Result<Tensor> {
-    linear(&in_f32(x, |x| x.apply_op1(Im2Col { stride }))?, matrix, Some(bias))
+    linear(&patches(x, stride)?, matrix, Some(bias))
+}
+
+/// The rows that the matrix is multiplied with: `x` `(B, H, W, C)` to `(B, H', W', 9 C)`.
+pub(super) fn patches(x: &Tensor, stride: usize) -> Result<Tensor> {
+    in_f32(x, |x| x.apply_op1(Im2Col { stride }))
 }
 
 /// `(B, H, W, C)` to `(B, H', W', 9 C)`: the 3x3 neighbourhood, row by row; zeros outside.

@@ -17,10 +17,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     let bias = bias.map(|bias| bias.to_dtype(x.dtype())).transpose()?;
     let bias = bias.as_ref();
     if x.device().is_cuda() {
-        let (_, outputs, shape) = geometry(x.layout(), weight.layout(), bias.map(Tensor::layout))?;
-        let rows = shape.elem_count() / outputs;
-        let y = x.reshape((rows, ()))?.matmul(&weight.t()?)?;
-        return bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))?.reshape(shape);
+        geometry(x.layout(), weight.layout(), bias.map(Tensor::layout))?;
+        let y = product(x, weight)?;
+        return bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias));
     }
     in_f32(x, |x| {
         let weight = weight.to_dtype(x.dtype())?;
@@ -29,6 +28,12 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
             None => x.apply_op2(&weight, Linear),
         }
     })
+}
+
+/// `x W^T` on a GPU.
+pub(super) fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (_, outputs, shape) = geometry(x.layout(), weight.layout(), None)?;
+    x.reshape((shape.elem_count() / outputs, ()))?.matmul(&weight.t()?)?.reshape(shape)
 }
 
 struct Linear;

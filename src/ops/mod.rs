@@ -22,6 +22,7 @@
 mod activation;
 mod add;
 mod depthwise_conv;
+mod fused;
 #[cfg_attr(not(feature = "cuda"), path = "no_cuda.rs")]
 #[cfg_attr(feature = "cuda", path = "cuda.rs")]
 pub(crate) mod gpu;
@@ -35,10 +36,12 @@ pub(crate) mod quantized;
 pub mod selective_scan;
 pub(crate) mod simd;
 pub mod timing;
+mod windows;
 
 pub use activation::{gelu, silu};
 pub use add::add;
 pub use depthwise_conv::depthwise_conv3x3;
+pub use fused::{Then, add_layer_norm, conv3x3_then, linear_then};
 pub use im2col::{conv3x3, conv3x3_matrix};
 pub use linear::linear;
 pub use modulate::modulate;
@@ -46,6 +49,7 @@ pub use norm::layer_norm;
 pub use pool::{gated_merge, mean_tokens};
 pub use selective_scan::selective_scan;
 pub(crate) use selective_scan::selective_scan_blocks;
+pub(crate) use windows::crops_of;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 use kernels::Program;

@@ -3,7 +3,7 @@
 use super::convert;
 use super::imp::QMambaIqa;
 use super::state::{Job, Scored};
-use crate::crops::CropPlan;
+use crate::crops::{CropPlan, Crops};
 use crate::frame::Region;
 use crate::indicators::Luma;
 use crate::scorer::Score;
@@ -22,7 +22,7 @@ pub(super) struct Failure {
 /// What a frame shows.
 struct Seen {
     /// Those to score.
-    crops: Vec<f32>,
+    crops: Crops,
     /// Where they were taken, for an overlay.
     places: Vec<Region>,
     regions: Vec<Region>,
@@ -61,7 +61,7 @@ impl QMambaIqa {
         let mut scores = Vec::with_capacity(seen.len());
         // A style prompt may have changed between two frames.
         for group in frames[..seen.len()].chunk_by(|(a, _), (b, _)| a.scorer.is_same(&b.scorer)) {
-            let crops: Vec<&[f32]> = seen[scores.len()..][..group.len()].iter().map(|seen| &*seen.crops).collect();
+            let crops: Vec<&Crops> = seen[scores.len()..][..group.len()].iter().map(|seen| &seen.crops).collect();
             let (batch, failed) = self.score_group(group, &crops);
             scores.extend(batch);
             if failed.is_some() {
@@ -81,7 +81,7 @@ impl QMambaIqa {
     }
 
     /// Scores frames of one scorer together; one after another where one of them is at fault, and not a GPU.
-    fn score_group(&self, frames: &[(&Job, &gst::BufferRef)], crops: &[&[f32]]) -> (Vec<Score>, Option<Failure>) {
+    fn score_group(&self, frames: &[(&Job, &gst::BufferRef)], crops: &[&Crops]) -> (Vec<Score>, Option<Failure>) {
         let [(job, _), ..] = frames else { return Default::default() };
         let error = match self.score_crops(job, crops) {
             Ok(scores) => return (scores, None),
@@ -103,7 +103,7 @@ impl QMambaIqa {
     }
 
     /// Scores frames' crops; where a GPU fails that was not asked for by name, on the CPU from then on.
-    fn score_crops(&self, job: &Job, crops: &[&[f32]]) -> crate::Result<Vec<Score>> {
+    fn score_crops(&self, job: &Job, crops: &[&Crops]) -> crate::Result<Vec<Score>> {
         let error = match job.scorer.score_batch(crops) {
             Err(error @ crate::Error::Device { .. }) => error,
             result => return result,
@@ -138,6 +138,7 @@ impl QMambaIqa {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crops::Crop;
     use crate::plugin::FrameQuality;
     use crate::scorer::Pretence;
     use gstreamer::prelude::*;
@@ -232,7 +233,7 @@ mod tests {
     fn one_frame_of_a_batch_that_cannot_be_scored_is_named() {
         let (mut harness, bus, score) = scored("auto", 4);
         pretence(&harness).lock().fault = Some(Box::new(|crops| {
-            let black = |crop: &&[f32]| crop.windows(4).all(|four| four[0] == four[3]);
+            let black = |crop: &Crop| crop.values().unwrap().windows(4).all(|four| four[0] == four[3]);
             crops.iter().any(black).then(|| crate::Error::Input("gives NaN".into()))
         }));
         for _ in 0..2 {

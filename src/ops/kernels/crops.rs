@@ -1,26 +1,59 @@
-//! Crops of a frame straight from its planes.
+//! Crops straight from the planes of frames.
 
-use super::{Argument, LANES, Program, Type, WARPS, typed};
-use crate::crops::CROP;
+use super::{LANES, Program, Type, WARPS, typed};
+use crate::crops::{CROP, MEAN, STD};
 use crate::frame::Planes420;
-use candle_core::Result;
+use candle_core::{Result, bail};
 
-/// Inputs: planes Y, U, V as bytes (for interleaved chroma the same one twice), positions `(N, 2)` `i32`, left and top in
-/// the planes' coordinates, and [`Planes420::constants`] with the normalisation; result `(N, CROP, CROP, 3)`.
+/// What the kernel reads of several crops, each of which has planes of its own.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    /// The planes, one after the other.
+    pub bytes: Vec<u8>,
+    /// `(N, 16)`: `Place` in `kernels/crops.cu`.
+    pub places: Vec<u32>,
+    /// `(N, 17)`: [`Planes420::constants`] with the normalisation between them.
+    pub constants: Vec<f32>,
+}
+
+impl Inputs {
+    /// Adds the crop that lies at the corner of `planes`.
+    ///
+    /// # Errors
+    /// Over 2^31 bytes in all.
+    pub fn push(&mut self, planes: &Planes420) -> Result<()> {
+        let mut at = [0; 3];
+        for (i, plane) in planes.planes.iter().enumerate() {
+            // Interleaved chroma is one plane.
+            let same = i == 2 && std::ptr::eq(*plane, planes.planes[1]);
+            at[i] = if same { at[1] } else { self.bytes.len() };
+            if !same {
+                self.bytes.extend_from_slice(plane);
+            }
+        }
+        let Planes420 { strides, chroma_step, chroma_offsets, bytes, shift, chroma_size, corner, .. } = *planes;
+        let starts = [at[0], at[1] + chroma_offsets[0], at[2] + chroma_offsets[1], strides[0], strides[1], chroma_step];
+        let samples = [bytes, shift, chroma_size.0, chroma_size.1, planes.centred.into(), planes.interlaced.into()];
+        for number in starts.into_iter().chain(samples).chain([corner.0, corner.1, 0, 0]) {
+            match i32::try_from(number) {
+                Ok(number) => self.places.push(number as u32),
+                Err(_) => bail!("crops: {number} bytes are over 2^31; give it a smaller batch"),
+            }
+        }
+        let (colour, weights) = planes.constants;
+        self.constants.extend([&colour[..], &MEAN, &STD, &weights].concat());
+        Ok(())
+    }
+}
+
+/// Inputs as [`Inputs`] has them, of `count` crops; result `(N, CROP, CROP, 3)`, normalised.
 ///
 /// # Errors
-/// A frame of over 2^31 bytes.
-pub fn crops(of: Type, frame: &Planes420, count: usize) -> Result<Program> {
-    let (mut program, inputs) = Program::new("crops", [None, None, None, None, Some(Type::F32)]);
+/// More crops than a GPU takes at once.
+pub fn crops(of: Type, count: usize) -> Result<Program> {
+    let (mut program, [bytes, places, constants]) = Program::new("crops", [None, None, Some(Type::F32)]);
     let batch = program.result(of, count * CROP * CROP * 3);
-    let mut arguments: Vec<Argument> = inputs.map(Into::into).into();
-    arguments.push(batch.into());
-    let Planes420 { strides, chroma_step, chroma_offsets, bytes, shift, chroma_size, .. } = *frame;
-    let layout = [strides[0], strides[1], chroma_step, chroma_offsets[0], chroma_offsets[1], bytes, shift];
-    let siting = [chroma_size.0, chroma_size.1, frame.centred.into(), frame.interlaced.into()];
-    for size in [CROP].into_iter().chain(layout).chain(siting) {
-        arguments.push(program.int(size)?);
-    }
+    let arguments = [bytes.into(), places.into(), constants.into(), batch.into(), program.int(CROP)?];
     program.launch(typed("crops", of), [CROP.div_ceil(LANES), CROP.div_ceil(WARPS), count], 0, arguments)?;
     Ok(program)
 }

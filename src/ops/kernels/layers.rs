@@ -11,9 +11,17 @@ const STRIP: usize = 8;
 /// Most blocks of a kernel that goes over elements; each thread then takes several.
 const BLOCKS: usize = 1 << 16;
 
+/// Values that a thread takes together: `PACK` in `kernels/common.cuh`.
+const PACK: usize = 8;
+
 /// Blocks of kernels that go over `count` elements.
 fn elements(count: usize) -> [usize; 3] {
     [count.div_ceil(LANES * WARPS).clamp(1, BLOCKS), 1, 1]
+}
+
+/// Blocks of kernels that go over `count` elements in packs.
+fn packs(count: usize) -> [usize; 3] {
+    elements(count.div_ceil(PACK))
 }
 
 /// LayerNorm of `(rows, channels)`: inputs `x`, `weight`, `bias`.
@@ -22,10 +30,66 @@ fn elements(count: usize) -> [usize; 3] {
 /// More rows than a GPU takes at once, as for all programs here.
 pub fn layer_norm(of: Type, rows: usize, channels: usize) -> Result<Program> {
     let (mut program, [x, weight, bias]) = Program::new("layer_norm", [Some(of), Some(Type::F32), Some(Type::F32)]);
+    norm_rows(&mut program, of, [x, x, weight, bias], [rows, channels], [false, false])?;
+    Ok(program)
+}
+
+/// What follows a product where that is a norm: LayerNorm of `x + shift`, then GELU where asked for. Inputs `x`, `shift` `(C,)`,
+/// `weight`, `bias`.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn shifted_norm(of: Type, rows: usize, channels: usize, gelu: bool) -> Result<Program> {
+    let (mut program, inputs) = Program::new("shifted_norm", [Some(of), Some(of), Some(Type::F32), Some(Type::F32)]);
+    norm_rows(&mut program, of, inputs, [rows, channels], [true, gelu])?;
+    Ok(program)
+}
+
+/// Of `x`, `shift`, `weight`, `bias`; `flags` are whether `shift` is added, and whether GELU follows.
+fn norm_rows(
+    program: &mut Program,
+    of: Type,
+    inputs: [Buffer; 4],
+    [rows, channels]: [usize; 2],
+    flags: [bool; 2],
+) -> Result<()> {
     let y = program.result(of, rows * channels);
-    let sizes = [program.int(rows)?, program.int(channels)?];
-    let arguments = [x, weight, bias, y].map(Argument::from).into_iter().chain(sizes);
-    program.launch(typed("layer_norm", of), [rows.div_ceil(WARPS), 1, 1], 0, arguments)?;
+    let mut arguments: Vec<Argument> = inputs.into_iter().chain([y]).map(Into::into).collect();
+    for size in [rows, channels, flags[0].into(), flags[1].into()] {
+        arguments.push(program.int(size)?);
+    }
+    program.launch(typed("layer_norm", of), [rows.div_ceil(WARPS), 1, 1], 0, arguments)
+}
+
+/// What follows a product where that is no norm: `After` in `kernels/pointwise.cu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Its bias.
+    Bias,
+    /// Its bias and GELU.
+    Gelu,
+    /// Its bias and a residual.
+    Add,
+}
+
+/// Inputs `x` `(rows, channels)` and `bias`, and the residual for [`After::Add`].
+///
+/// # Errors
+/// 2^32 values or more.
+pub fn finish_product(of: Type, rows: usize, channels: usize, after: After) -> Result<Program> {
+    const NAME: &str = "finish_product";
+    let (mut program, [x, bias, residual]) = match after {
+        After::Add => Program::new(NAME, [Some(of); 3]),
+        After::Bias | After::Gelu => {
+            let (program, [x, bias]) = Program::new(NAME, [Some(of); 2]);
+            (program, [x, bias, x])
+        }
+    };
+    let count = program.short(rows * channels)?;
+    let y = program.result(of, rows * channels);
+    let arguments = [x, bias, residual, y].map(Argument::from).into_iter();
+    let arguments = arguments.chain([count, program.int(channels)?, program.int(after as usize)?]).collect::<Vec<_>>();
+    program.launch(typed(NAME, of), packs(rows * channels), 0, arguments)?;
     Ok(program)
 }
 
@@ -172,7 +236,7 @@ pub fn activation(activation: Activation, of: Type, count: usize) -> Result<Prog
     let (mut program, [x]) = Program::new(activation.nick(), [Some(of)]);
     let y = program.result(of, count);
     let arguments = [x.into(), y.into(), Argument::Long(count as i64)];
-    program.launch(typed(activation.nick(), of), elements(count), 0, arguments)?;
+    program.launch(typed(activation.nick(), of), packs(count), 0, arguments)?;
     Ok(program)
 }
 
@@ -184,7 +248,7 @@ pub fn activation_backward(activation: Activation, of: Type, count: usize) -> Re
     let (mut program, [x, g]) = Program::new(activation.nick(), [Some(of); 2]);
     let gx = program.result(of, count);
     let arguments = [x.into(), g.into(), gx.into(), Argument::Long(count as i64)];
-    program.launch(typed(&format!("{}_backward", activation.nick()), of), elements(count), 0, arguments)?;
+    program.launch(typed(&format!("{}_backward", activation.nick()), of), packs(count), 0, arguments)?;
     Ok(program)
 }
 
@@ -197,11 +261,11 @@ pub fn modulate(of: Type, batch: usize, tokens: usize, places: usize, channels: 
     let count = batch * tokens * channels;
     let y = program.result(of, count);
     let mut arguments: Vec<Argument> = [x, gamma, beta, y].map(Into::into).into();
-    arguments.push(Argument::Long(count as i64));
+    arguments.push(program.short(count)?);
     for size in [tokens, places, channels] {
         arguments.push(program.int(size)?);
     }
-    program.launch(typed("modulate", of), elements(count), 0, arguments)?;
+    program.launch(typed("modulate", of), packs(count), 0, arguments)?;
     Ok(program)
 }
 
@@ -212,13 +276,13 @@ pub fn modulate(of: Type, batch: usize, tokens: usize, places: usize, channels: 
 pub fn im2col(of: Type, maps: Maps, stride: usize) -> Result<Program> {
     let Maps { batch, height, width, channels } = maps;
     let (mut program, [x]) = Program::new("conv3x3", [Some(of)]);
-    let count = batch * ((height - 1) / stride + 1) * ((width - 1) / stride + 1) * 9 * channels;
-    let patches = program.result(of, count);
-    let mut arguments = vec![x.into(), patches.into(), Argument::Long(count as i64)];
-    for size in [height, width, channels, stride] {
+    let pixels = batch * ((height - 1) / stride + 1) * ((width - 1) / stride + 1);
+    let patches = program.result(of, pixels * 9 * channels);
+    let mut arguments = vec![x.into(), patches.into()];
+    for size in [pixels, height, width, channels, stride] {
         arguments.push(program.int(size)?);
     }
-    program.launch(typed("im2col", of), elements(count), 0, arguments)?;
+    program.launch(typed("im2col", of), [pixels.div_ceil(WARPS), 1, 1], 0, arguments)?;
     Ok(program)
 }
 

@@ -207,6 +207,14 @@ impl Program {
         }
     }
 
+    /// A number of values as a kernel's `long long`, which it counts places in with 32 bits.
+    fn short(&self, count: usize) -> Result<Argument> {
+        match u32::try_from(count) {
+            Ok(count) => Ok(Argument::Long(count.into())),
+            Err(_) => bail!("{}: {count} values are over 2^32; give it a smaller batch", self.operation),
+        }
+    }
+
     /// Adds up `rows` rows of `columns` partial sums.
     fn sum_rows(&mut self, partial: Buffer, sums: Buffer, rows: usize, columns: usize) -> Result<()> {
         let arguments = [partial.into(), sums.into(), self.int(rows)?, self.int(columns)?];
