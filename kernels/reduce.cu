@@ -39,6 +39,21 @@ DEVICE void mean_tokens(const T* x, T* mean, int tokens, int channels) {
     KERNEL mean_tokens_##name(const T* x, T* mean, int tokens, int channels) { mean_tokens(x, mean, tokens, channels); }
 FOR_EACH_TYPE(REDUCTIONS)
 
+// The sums of columns of x (rows, columns) over `height` rows a block, (blocks, columns), for sum_rows: a bias's gradient. Owns:
+// one block, LANES columns of its rows, which its warps take in turn. Bytes: x once.
+#define SUM_COLUMNS(name, T)                                                                                           \
+    KERNEL sum_columns_##name(const T* x, float* sums, int rows, int columns, int height) {                            \
+        __shared__ float room[WARPS * LANES];                                                                          \
+        const int column = blockIdx.y * LANES + threadIdx.x, first = blockIdx.x * height;                              \
+        const int end = min(rows, first + height);                                                                     \
+        float sum = 0.0f;                                                                                              \
+        for (int row = first + threadIdx.y; column < columns && row < end; row += WARPS)                               \
+            sum += load(x + (size_t)row * columns + column);                                                           \
+        sum = sum_warps(sum, room);                                                                                    \
+        if (threadIdx.y == 0 && column < columns) sums[(size_t)blockIdx.x * columns + column] = sum;                   \
+    }
+FOR_EACH_TYPE(SUM_COLUMNS)
+
 // The sum over the rows of (rows, columns): what puts partial sums of blocks together. Owns: one thread, one column.
 KERNEL sum_rows(const float* partial, float* sums, int rows, int columns) {
     const int column = (blockIdx.x * WARPS + threadIdx.y) * LANES + threadIdx.x;

@@ -154,6 +154,9 @@ fn gradients() {
                 ("conv3x3", vec![vec![b, h, w, c], vec![8, 9 * c], vec![8]], {
                     Box::new(|t| ops::conv3x3(&t[0], &t[1], &t[2], 2))
                 }),
+                ("linear", vec![vec![b, l, c], vec![9, c], vec![9]], {
+                    Box::new(|t| ops::linear(&t[0], &t[1], Some(&t[2])))
+                }),
                 ("gelu", vec![vec![b, l, c]], Box::new(|t| ops::gelu(&t[0]))),
                 ("mean_tokens", vec![vec![b, l, c]], Box::new(|t| ops::mean_tokens(&t[0]))),
                 ("gated_merge", vec![vec![b, 4, l, c], vec![b, 4, c]], Box::new(|t| ops::gated_merge(&t[0], &t[1]))),

@@ -215,6 +215,12 @@ fn norms() {
         let parameters = Tensor::cat(&[&expected[1], &expected[2]], 0).unwrap();
         check(&format!("gradient of x, {rows}x{channels}"), &got[0], Type::F32, &expected[0], GRADIENT);
         check(&format!("gradients of weight and bias, {rows}x{channels}"), &got[1], Type::F32, &parameters, GRADIENT);
+        for (of, _) in TYPES {
+            let grad = noise(&[rows, channels], of, 5);
+            let got = emulator.run(&layers::bias_gradient(of, rows, channels).unwrap(), &[bytes(&grad, of)]);
+            let name = format!("gradient of a product's bias, {rows}x{channels} {of:?}");
+            check(&name, &got[0], Type::F32, &grad.sum(0).unwrap(), GRADIENT);
+        }
     }
 }
 

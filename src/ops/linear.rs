@@ -1,9 +1,11 @@
 //! Fully connected layer on the `gemm` crate.
 
+use super::kernels::layers::After;
 use super::simd::{dispatch, sum_by};
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, in_f32, operand};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use super::{Values, cpu_tensor, gpu, in_f32, kernels, operand};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Rows of `x` that one task handles. Each element of the product is one sum over the inner axis in one order, whatever
@@ -13,24 +15,25 @@ const ROWS: usize = 512;
 /// `x W^T + b`: `x` `(..., I)`, `weight` `(O, I)`, `bias` `(O,)`, result `(..., O)`, as `x` is. Weights of another type are rounded to
 /// `x`'s: the variables of training, whose gradients are of their own type.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let weight = &weight.to_dtype(x.dtype())?;
-    let bias = bias.map(|bias| bias.to_dtype(x.dtype())).transpose()?;
-    let bias = bias.as_ref();
+    let weight = weight.to_dtype(x.dtype())?;
     if x.device().is_cuda() {
-        geometry(x.layout(), weight.layout(), bias.map(Tensor::layout))?;
-        let y = product(x, weight)?;
-        return bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias));
+        let x = x.contiguous()?;
+        return match bias {
+            Some(bias) => x.apply_op3(&weight, bias, Linear),
+            None => x.apply_op2(&weight, Linear),
+        };
     }
+    let bias = bias.map(|bias| bias.to_dtype(x.dtype())).transpose()?;
     in_f32(x, |x| {
         let weight = weight.to_dtype(x.dtype())?;
-        match bias {
+        match &bias {
             Some(bias) => x.apply_op3(&weight, &bias.to_dtype(x.dtype())?, Linear),
             None => x.apply_op2(&weight, Linear),
         }
     })
 }
 
-/// `x W^T` on a GPU.
+/// `x W^T` on a GPU, where nothing learns.
 pub(super) fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (_, outputs, shape) = geometry(x.layout(), weight.layout(), None)?;
     x.reshape((shape.elem_count() / outputs, ()))?.matmul(&weight.t()?)?.reshape(shape)
@@ -128,8 +131,31 @@ fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outpu
     y
 }
 
+/// `x W^T` on a GPU, and the number of its rows.
+fn gpu_product(
+    (sx, lx): (&CudaStorage, &Layout),
+    (sw, lw): (&CudaStorage, &Layout),
+) -> Result<(CudaStorage, usize, Shape)> {
+    let (inputs, outputs, shape) = geometry(lx, lw, None)?;
+    let rows = shape.elem_count() / outputs;
+    let flat = Layout::contiguous_with_offset((rows, inputs), lx.start_offset());
+    Ok((sx.matmul(sw, (1, rows, outputs, inputs), &flat, &lw.transpose(0, 1)?)?, rows, shape))
+}
+
+/// As [`backward`], on a GPU; sums are `f32`, the results of `x`'s type.
+fn gpu_backward(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let (outputs, inputs) = weight.dims2()?;
+    let g = grad.reshape(((), outputs))?;
+    let gx = if x.track_op() { Some(g.matmul(&weight.detach())?.reshape(x.shape())?) } else { None };
+    let gw = if weight.track_op() { Some(g.t()?.matmul(&x.detach().reshape(((), inputs))?)?) } else { None };
+    Ok((gx, gw))
+}
+
 /// Gradients of `x` and `weight`, each where something learns from it: frozen weights get none.
 fn backward(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    if x.device().is_cuda() {
+        return gpu_backward(x, weight, grad);
+    }
     let (outputs, inputs) = weight.dims2()?;
     let g = Values::of("linear", grad)?;
     let gx = if x.track_op() {
@@ -156,6 +182,12 @@ fn backward(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor
 
 /// The gradient of `bias`: the sum of `grad`'s rows.
 fn bias_gradient(bias: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    if grad.device().is_cuda() {
+        let outputs = bias.elem_count();
+        let rows = grad.elem_count() / outputs;
+        let made = gpu::apply(&kernels::layers::bias_gradient(grad.dtype().try_into()?, rows, outputs)?, &[grad])?;
+        return made[0].to_dtype(bias.dtype());
+    }
     let g = Values::of("linear", grad)?;
     let mut gb = vec![0f32; bias.elem_count()];
     dispatch(
@@ -196,6 +228,11 @@ impl CustomOp2 for Linear {
         Ok((CpuStorage::F32(y), shape))
     }
 
+    fn cuda_fwd(&self, sx: &CudaStorage, lx: &Layout, sw: &CudaStorage, lw: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (y, _, shape) = gpu_product((sx, lx), (sw, lw))?;
+        Ok((y, shape))
+    }
+
     fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         backward(x, weight, &grad.contiguous()?)
     }
@@ -220,6 +257,23 @@ impl CustomOp3 for Linear {
         let bias = operand("linear", sb, lb)?;
         let y = forward(operand("linear", sx, lx)?, operand("linear", sw, lw)?, Some(bias), inputs, outputs);
         Ok((CpuStorage::F32(y), shape))
+    }
+
+    fn cuda_fwd(
+        &self,
+        sx: &CudaStorage,
+        lx: &Layout,
+        sw: &CudaStorage,
+        lw: &Layout,
+        sb: &CudaStorage,
+        lb: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (_, outputs, _) = geometry(lx, lw, Some(lb))?;
+        let (y, rows, shape) = gpu_product((sx, lx), (sw, lw))?;
+        let bias = sb.to_dtype(lb, sx.dtype())?;
+        let program = kernels::layers::finish_product(sx.dtype().try_into()?, rows, outputs, After::Bias)?;
+        let (ly, lb) = (Layout::contiguous(&shape), Layout::contiguous(outputs));
+        Ok((gpu::run(&program, &[(&y, &ly), (&bias, &lb)])?, shape))
     }
 
     fn bwd(

@@ -14,6 +14,7 @@ use crate::crops::{MEAN, STD};
 use crate::model::CROP;
 use crate::model::load::is_passing;
 use crate::model::parameters::{Init, Source};
+use crate::ops::gpu;
 use crate::random::Random;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -132,8 +133,12 @@ impl<'a> Run<'a> {
         threads: usize,
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<(Self, State, Vec<u8>)> {
-        let (student, mut source) = Student::new(settings, device)?;
+        let (student, mut source) = {
+            let _in_use = gpu::in_use();
+            Student::new(settings, device)?
+        };
         let Parts { training, validation, teacher, held_out } = Parts::load(settings, watch)?;
+        let _in_use = gpu::in_use();
         let features = student.config().features();
         let mut head = |name: &str, outputs: usize| -> Result<Option<PassingHead>> {
             if outputs == 0 {
@@ -167,7 +172,11 @@ impl<'a> Run<'a> {
         let s = self.settings;
         let checkpoint = beside(out, ".checkpoint");
         let mut position = Position { settings: s.clone(), step: 0, best: None, seconds: 0.0 };
-        if let Some(saved) = checkpoint::load(&checkpoint, s, optimizer)? {
+        let saved = {
+            let _in_use = gpu::in_use();
+            checkpoint::load(&checkpoint, s, optimizer)?
+        };
+        if let Some(saved) = saved {
             watch(Progress::Note(format!("going on from step {} of {}", saved.step, checkpoint.display())));
             position = saved;
         }
@@ -183,6 +192,7 @@ impl<'a> Run<'a> {
         let (mut clock, mut unsaved) = (Instant::now(), 0.0);
         let mut mean = [0f64; 4];
         while position.step < per_epoch * s.epochs() {
+            let _in_use = gpu::in_use();
             let (epoch, at) = (position.step / per_epoch, position.step % per_epoch);
             let (gradients, parts) = self.gradients(optimizer, position.step, per_epoch)?;
             if !parts[0].is_finite() {

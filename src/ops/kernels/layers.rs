@@ -93,6 +93,20 @@ pub fn finish_product(of: Type, rows: usize, channels: usize, after: After) -> R
     Ok(program)
 }
 
+/// Input the gradient of a product and its bias `(rows, channels)`; result the bias's, `f32`.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn bias_gradient(of: Type, rows: usize, channels: usize) -> Result<Program> {
+    let (mut program, [g]) = Program::new("gradient of a bias", [Some(of)]);
+    let (sums, blocks) = (program.result(Type::F32, channels), rows.div_ceil(ROWS));
+    let partial = program.room(Type::F32, blocks * channels);
+    let arguments = [g.into(), partial.into(), program.int(rows)?, program.int(channels)?, program.int(ROWS)?];
+    program.launch(typed("sum_columns", of), [blocks, channels.div_ceil(LANES), 1], 0, arguments)?;
+    program.sum_rows(partial, sums, blocks, channels)?;
+    Ok(program)
+}
+
 /// A residual sum and its norm: inputs `x`, `residual`, `weight`, `bias`, results the sum and its LayerNorm.
 ///
 /// # Errors

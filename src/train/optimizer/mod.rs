@@ -235,9 +235,10 @@ mod tests {
                     (0..slot.variable.elem_count()).map(|_| (random.normal() * size) as f32).collect::<Vec<_>>()
                 });
                 let gradients: Vec<Vec<f32>> = gradients.collect();
-                let tensors = gradients.iter().zip(&host.slots).map(|(values, slot)| {
-                    Tensor::from_slice(values, slot.variable.shape(), &Device::Cpu).unwrap()
-                });
+                let tensors = gradients
+                    .iter()
+                    .zip(&host.slots)
+                    .map(|(values, slot)| Tensor::from_slice(values, slot.variable.shape(), &Device::Cpu).unwrap());
                 device.step(Gradients::Device(tensors.collect()), 1e-2).unwrap();
                 host.step(Gradients::Host(gradients), 1e-2).unwrap();
                 compare(&host, &device, &format!("{optimizer:?}, step {step}"));

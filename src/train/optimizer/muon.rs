@@ -73,7 +73,8 @@ pub(super) fn directions(momenta: &[Tensor]) -> Result<Vec<Tensor>> {
     let (a, b, c) = COEFFICIENTS;
     let (a, b, c) = (f64::from(a), f64::from(b), f64::from(c));
     for ((_, long), members) in alike {
-        let wide = members.iter().map(|&i| if tall(i)? { momenta[i].t()?.contiguous() } else { Ok(momenta[i].clone()) });
+        let wide =
+            members.iter().map(|&i| if tall(i)? { momenta[i].t()?.contiguous() } else { Ok(momenta[i].clone()) });
         let x = Tensor::stack(&wide.collect::<Result<Vec<_>>>()?, 0)?; // (matrices, short, long)
         let norm = x.sqr()?.sum_keepdim(2)?.sum_keepdim(1)?.sqrt()?.maximum(1e-20)?;
         let mut x = x.broadcast_div(&norm)?;
