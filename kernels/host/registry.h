@@ -71,4 +71,4 @@ template <typename... A> PackedKernel packed(void (*kernel)(A...)) {
     entry(layer_norm_backward) entry(layer_norm_parameter_gradients) EACH_TYPE(entry, gelu) EACH_TYPE(entry, silu) \
     EACH_TYPE(entry, gelu_backward) EACH_TYPE(entry, silu_backward) EACH_TYPE(entry, finish_product) EACH_TYPE(entry, modulate) EACH_TYPE(entry, im2col) \
     entry(im2col_backward) EACH_TYPE(entry, merge_directions) EACH_TYPE(entry, gated_merge) EACH_TYPE(entry, mean_tokens) \
-    entry(sum_rows) EACH_TYPE(entry, crops)
+    EACH_TYPE(entry, sum_columns) entry(sum_rows) EACH_TYPE(entry, crops)
