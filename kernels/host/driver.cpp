@@ -78,15 +78,22 @@ void work() {
     }
 }
 
-void push(std::function<void()> next) {
-    static std::once_flag once;
-    std::call_once(once, [] { std::thread(work).detach(); });
-    queue.push_back(std::move(next));
-    arrived.notify_one();
-}
-
 void drain(std::unique_lock<std::mutex>& lock) {
     finished.wait(lock, [] { return queue.empty() && !busy; });
+}
+
+void push(std::function<void()> next) {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        std::thread(work).detach();
+        // What the emulator keeps is destroyed after this.
+        std::atexit([] {
+            std::unique_lock lock(mutex);
+            drain(lock);
+        });
+    });
+    queue.push_back(std::move(next));
+    arrived.notify_one();
 }
 
 // Something that a stream which captures refuses.
@@ -151,13 +158,13 @@ Result copy(Stream* stream, Pointer to, Pointer from, size_t size) {
 }
 
 const std::map<std::string, PackedKernel>& kernels() {
-    static const auto all = [] {
+    static const auto& all = *new auto([] {
 #define ENTRY(name) {#name, packed(name)},
         std::map<std::string, PackedKernel> all = {KERNELS(ENTRY)};
         for (auto& [name, kernel] : candle_kernels())
             if (!all.emplace(name, kernel).second) emulator::fail("two kernels are called " + name);
         return all;
-    }();
+    }());
     return all;
 }
 
