@@ -300,17 +300,13 @@ fn auto_takes_the_gpu() {
     assert!(scorer.device().starts_with("cuda:0"), "{}", scorer.device());
 }
 
-/// One step of training, of every kind: the weights that come of it are the CPU's.
+/// A short run of qmamba-nano on a folder's pictures.
 #[cfg(feature = "train")]
-#[test]
-fn a_step_of_training() {
-    use qmambaiqa::model::AdapterConfig;
-    use qmambaiqa::train::{Autocast, Optimizer, Phase, Settings, SplitBy, train_on};
-    let Some(gpu) = gpu("a_step_of_training") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    common::make_data(folder.path());
-    let settings = Settings {
-        data: vec![folder.path().to_owned()],
+fn short_run(folder: &std::path::Path) -> qmambaiqa::train::Settings {
+    use qmambaiqa::train::{Autocast, Optimizer, Phase, Settings, SplitBy};
+    common::make_data(folder);
+    Settings {
+        data: vec![folder.to_owned()],
         together: false,
         auxiliary: vec![],
         auxiliary_share: 0.5,
@@ -336,7 +332,18 @@ fn a_step_of_training() {
         fold: None,
         validate_every: 1,
         seed: 1,
-    };
+    }
+}
+
+/// One step of training, of every kind: the weights that come of it are the CPU's.
+#[cfg(feature = "train")]
+#[test]
+fn a_step_of_training() {
+    use qmambaiqa::model::AdapterConfig;
+    use qmambaiqa::train::{Autocast, Optimizer, Settings, train_on};
+    let Some(gpu) = gpu("a_step_of_training") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let settings = short_run(folder.path());
     let local = Settings { model: "lqmamba-t".into(), ..settings.clone() };
     let start = Some("qmamba-nano".into());
     let tuned = Settings { start, tuning: Some(AdapterConfig::default()), ..settings.clone() };
@@ -373,4 +380,60 @@ fn a_step_of_training() {
         println!("{name}: {same} of {all} weights agree after a step");
         assert!(same as f64 >= share * all as f64, "{name}: {same} of {all}");
     }
+}
+
+/// A run that stopped on a GPU goes on from its checkpoint, there and on the CPU; what is held out, pictures of two sizes, is validated as
+/// on the CPU.
+#[cfg(feature = "train")]
+#[test]
+fn a_run_goes_on() {
+    use qmambaiqa::train::{Optimizer, Phase, Progress, Settings, train_on};
+    use std::fs;
+    let Some(gpu) = gpu("a_run_goes_on") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        optimizer: Optimizer::Muon,
+        validation: 0.4,
+        phases: vec![Phase { crop: 32, epochs: 2 }],
+        average: 0.5,
+        ..short_run(folder.path())
+    };
+    for i in 1..=10 {
+        image::RgbImage::from_pixel(36, 40 + i, image::Rgb([20 * i as u8; 3]))
+            .save(folder.path().join(format!("p{}.png", 3 * i)))
+            .unwrap();
+    }
+    let path = |name: &str| folder.path().join(name);
+    // The first epoch's checkpoint is there when the second one's step is told.
+    let keep = |progress| {
+        if let Progress::Step(2, 2, _) = progress {
+            for name in ["again", "cpu again"] {
+                fs::copy(path("gpu.checkpoint"), path(&format!("{name}.checkpoint"))).unwrap();
+            }
+        }
+    };
+    train_on(&gpu, &settings, &path("gpu"), 2, &keep).unwrap();
+    let ignore = |_| {};
+    train_on(&gpu, &settings, &path("again"), 2, &ignore).unwrap();
+    train_on(&Device::Cpu, &settings, &path("cpu again"), 2, &ignore).unwrap();
+    train_on(&Device::Cpu, &settings, &path("cpu"), 2, &ignore).unwrap();
+    let values = |name: &str| -> Vec<f32> {
+        let tensors = qmambaiqa::weights_file::read(&path(&format!("{name}.checkpoint"))).unwrap().tensors;
+        tensors.into_values().flat_map(|tensor| tensor.values).collect()
+    };
+    let whole = values("gpu");
+    for other in ["again", "cpu again", "cpu"] {
+        let other_values = values(other);
+        assert_eq!(other_values.len(), whole.len());
+        let same = whole.iter().zip(&other_values).filter(|(a, b)| (*a - *b).abs() <= 2e-4).count();
+        println!("{other}: {same} of {} values of the checkpoint agree", whole.len());
+        assert!(same as f64 >= 0.99 * whole.len() as f64, "{other}");
+    }
+    // SRCC of the first epoch, by networks that a step has been made of.
+    let srcc = |name: &str| -> f64 {
+        let log = fs::read_to_string(path(&format!("{name}.log.csv"))).unwrap();
+        log.lines().nth(1).unwrap().split(',').nth(8).unwrap().parse().unwrap()
+    };
+    println!("SRCC {} on the GPU, {} on the CPU", srcc("gpu"), srcc("cpu"));
+    assert!((srcc("gpu") - srcc("cpu")).abs() < 0.1 && srcc("cpu").abs() > 0.0);
 }
