@@ -5,12 +5,16 @@
 #                             no GPU is needed. With PLUGIN=1 the element is built too
 #   tests/gpu.sh FOLDER       runs what was packed; FOLDER and this script are all that is needed there, with the driver and CUDA's
 #                             libraries (those of a Python package are found)
+# DATA=FOLDER, a folder with a mos.csv (shared/data/authentic-train), is what training is timed on: an epoch of qmamba-nano; `pack`
+# takes it along, and without it training is not timed. TRAINING="VARIANT CROP" asks for another network and size.
 # compute-sanitizer, GStreamer and PyTorch are used where they are there. What is printed goes to $OUT too, where that is set.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 pack=
 [ "${1:-}" = pack ] && { pack=1; shift; }
 folder=${1:-}
+data=
+[ -z "${DATA:-}" ] || data=$(cd "$DATA" && pwd) || exit 1
 [ -z "$pack" ] || [ -n "$folder" ] || { echo "usage: tests/gpu.sh [pack] FOLDER" >&2; exit 2; }
 if [ -z "$pack" ]; then
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || { echo "skipped: no NVIDIA GPU here"; exit 0; }
@@ -20,11 +24,11 @@ if [ -n "$pack" ] || [ -z "$folder" ]; then
     folder=${folder:-$(mktemp -d)}
     mkdir -p "$folder" && folder=$(cd "$folder" && pwd) && cd "$root" || exit 1
     build=(cargo build --release --no-default-features --features cuda,train)
-    "${build[@]}" --example benchmark_gpu || exit 1
+    "${build[@]}" --example benchmark_gpu --example benchmark_training || exit 1
     target=${CARGO_TARGET_DIR:-target}
     test=$(cargo test --release --no-default-features --features cuda,train --test gpu --no-run 2>&1 |
         tee /dev/stderr | grep -oP 'Executable .*\(\K[^)]*') || exit 1
-    install -s "$test" "$folder/gpu-test" && install -s "$target/release/examples/benchmark_gpu" "$folder/" || exit 1
+    install -s "$test" "$folder/gpu-test" && install -s "$target"/release/examples/benchmark_{gpu,training} "$folder/" || exit 1
     if [ "${PLUGIN:-}" = 1 ]; then
         cargo build --release --features cuda --lib || exit 1
         install -s "$target/release/libqmambaiqa.so" "$folder/"
@@ -33,6 +37,7 @@ if [ -n "$pack" ] || [ -z "$folder" ]; then
     fi
     cp examples/compare_pytorch_gpu.py "$folder/"
     if [ -n "$pack" ]; then
+        [ -z "$data" ] || cp -rT "$data" "$folder/data" || exit 1
         du -sh "$folder"
         exit
     fi
@@ -73,6 +78,13 @@ element() { # crops a frame, batch
 export QMAMBAIQA_GPU=required # a GPU that cannot be used fails what needs one, and is not skipped
 check "GPU against CPU: operations, gradients, scores, a step of training" ./gpu-test --nocapture --test-threads 1
 check "benchmarks" ./benchmark_gpu
+data=${data:-$([ ! -f data/mos.csv ] || echo data)}
+if [ -n "$data" ]; then
+    # Candle's own pool of threads would slow the CPU down.
+    check "training, pictures per second" env CANDLE_NUM_THREADS=1 ./benchmark_training "$data" ${TRAINING:-}
+else
+    skip "training, pictures per second" "no DATA=FOLDER with a mos.csv"
+fi
 # A compute-sanitizer that cannot use this machine says so by failing on a program without a fault.
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
