@@ -51,7 +51,7 @@ if [ -n "$python" ]; then
     libraries=$("$python" -c 'import glob, site, sys
 folders = site.getsitepackages() + sys.path
 print(":".join(sorted({f for s in folders for f in glob.glob(s + "/nvidia/*/lib")})))' 2>/dev/null)
-    export LD_LIBRARY_PATH="${libraries:-}:${LD_LIBRARY_PATH:-}"
+    export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}${libraries:-}"
 fi
 [ -z "${OUT:-}" ] || exec > >(tee "$OUT/gpu.txt") 2>&1
 
