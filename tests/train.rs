@@ -87,9 +87,22 @@ fn a_killed_run_goes_on_to_the_same_weights() {
     assert_eq!(report["images"], 30, "{report}");
 
     // Other settings do not go on from this checkpoint.
-    let other = train(&data, &killed, 1).args(["--seed", "2"]).stderr(Stdio::piped()).output().unwrap();
-    let message = String::from_utf8_lossy(&other.stderr).into_owned();
-    assert!(!other.status.success() && message.contains("other settings"), "{message}");
+    for setting in [["--seed", "2"], ["--autocast", "bf16"]] {
+        let other = train(&data, &killed, 1).args(setting).stderr(Stdio::piped()).output().unwrap();
+        let message = String::from_utf8_lossy(&other.stderr).into_owned();
+        assert!(!other.status.success() && message.contains("other settings"), "{message}");
+    }
+
+    // A checkpoint from before there was a choice of what to compute with is one of 32-bit floats.
+    let mut old = weights_file::read(&checkpoint).unwrap();
+    let position = old.metadata.get_mut("position").unwrap();
+    assert!(position.contains(r#""autocast":"none","#), "{position}");
+    *position = position.replace(r#""autocast":"none","#, "");
+    let tensors = old.tensors.into_iter().map(|(name, tensor)| (name, (tensor.shape, tensor.values))).collect();
+    weights_file::write(&checkpoint, &tensors, WriteDtype::F32, &old.metadata).unwrap();
+    let again = train(&data, &killed, 1).stdout(Stdio::piped()).output().unwrap();
+    let text = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(again.status.success() && text.contains("going on from step"), "{text}");
 }
 
 #[test]

@@ -119,10 +119,11 @@ fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// 8-bit RGB to normalised values, (H, W, 3).
-pub(super) fn normalised(image: &RgbImage, out: &mut Vec<f32>) {
+pub(super) fn normalised(image: &RgbImage) -> Vec<f32> {
     let table: [[f32; 256]; 3] =
         std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / 255.0 - MEAN[c]) / STD[c]));
-    out.extend(image.as_raw().iter().enumerate().map(|(i, &v)| table[i % 3][v as usize]));
+    let pixels = image.as_raw().as_chunks::<3>().0.iter();
+    pixels.flat_map(|pixel| std::array::from_fn::<f32, 3, _>(|c| table[c][usize::from(pixel[c])])).collect()
 }
 
 impl<'a> Run<'a> {
@@ -314,8 +315,7 @@ impl<'a> Run<'a> {
         let turn = Mutex::new(());
         let alike = |pictures: &[RgbImage]| -> Result<Vec<f32>> {
             let (width, height) = pictures[0].dimensions();
-            let mut pixels = Vec::new();
-            pictures.iter().for_each(|crop| normalised(crop, &mut pixels));
+            let pixels = pictures.iter().flat_map(normalised).collect();
             let shape = (pictures.len(), height as usize, width as usize, 3);
             let _turn = (!self.device.is_cpu()).then(|| turn.lock());
             Ok(student.forward(&Tensor::from_vec(pixels, shape, &self.device)?)?.score.to_vec1()?)

@@ -6,13 +6,15 @@ use super::run::{Run, normalised};
 use crate::random::Random;
 use crate::{Error, Result};
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 /// Pictures whose gradients are computed together. Fixed, so that results do not depend on the number of threads.
 pub(super) const SHARD: usize = 8;
 
 /// A shard's crops, and what is to be learned from them.
 pub(super) struct Shard {
-    pixels: Vec<f32>,
+    /// The pictures, then their copies, `(side, side, 3)` each.
+    crops: Vec<Vec<f32>>,
     side: usize,
     targets: Targets,
     /// Of the step's pictures.
@@ -35,27 +37,30 @@ pub(super) struct Piece {
 }
 
 impl Run<'_> {
-    /// Cuts and distorts a shard's pictures.
+    /// Cuts and distorts a shard's pictures, on the calling pool's threads.
     pub(super) fn shard(&self, shard: &[usize], epoch: usize, batch: usize) -> Result<Shard> {
         let s = self.settings;
         let side = s.crop(epoch);
-        let (mut pixels, mut copies) = (Vec::new(), Vec::new());
         let distorted = if s.rank_weight > 0.0 { (s.distorted * shard.len()).div_ceil(8) } else { 0 };
         let mut targets = Targets { scores: vec![], heads: vec![], taught: 0, features: vec![], distorted };
         // The pictures that the teacher has seen come first, as the loss wants them.
         let mut shard = shard.to_vec();
         shard.sort_by_key(|&index| (self.training[index].row.is_none(), self.training[index].head));
-        for (i, &index) in shard.iter().enumerate() {
+        let cut = |(i, &index): (usize, &usize)| -> Result<_> {
             let sample = &self.training[index];
             let place = if s.together { sample.content } else { index };
             let mut random = Random::new(s.seed, ((epoch as u64) << 32) + place as u64);
             let (crop, place) = augment::random_crop(&sample.image, side, &mut random)?;
-            normalised(&crop, &mut pixels);
-            if i < distorted {
-                for copy in augment::distort(&crop, &mut random)? {
-                    normalised(&copy, &mut copies);
-                }
-            }
+            let copies = if i < distorted { augment::distort(&crop, &mut random)?.to_vec() } else { Vec::new() };
+            let copies = copies.iter().map(normalised).collect::<Vec<_>>();
+            Ok((normalised(&crop), copies, place))
+        };
+        let (mut crops, mut all_copies) = (Vec::new(), Vec::new());
+        for (cut, &index) in shard.par_iter().enumerate().map(cut).collect::<Vec<_>>().into_iter().zip(&shard) {
+            let (crop, copies, place) = cut?;
+            crops.push(crop);
+            all_copies.extend(copies);
+            let sample = &self.training[index];
             targets.scores.push(sample.score);
             targets.heads.push(sample.head);
             if let (Some(teacher), Some(row)) = (&self.teacher, sample.row) {
@@ -64,8 +69,8 @@ impl Run<'_> {
                 targets.taught += 1;
             }
         }
-        pixels.append(&mut copies);
-        Ok(Shard { pixels, side, targets, share: shard.len() as f64 / batch as f64 })
+        crops.append(&mut all_copies);
+        Ok(Shard { crops, side, targets, share: shard.len() as f64 / batch as f64 })
     }
 
     /// Brings shards to the network.
@@ -73,14 +78,13 @@ impl Run<'_> {
         let Some(side) = shards.first().map(|shard| shard.side) else {
             return Err(Error::Input("an empty batch".into()));
         };
-        let (mut pixels, mut parts) = (Vec::new(), Vec::new());
-        for shard in shards {
-            let Shard { targets, share, .. } = shard;
+        let crops = shards.iter().map(|shard| shard.crops.len()).sum::<usize>();
+        let (mut pixels, mut parts) = (Vec::with_capacity(crops * side * side * 3), Vec::new());
+        for Shard { crops, targets, share, .. } in shards {
+            crops.iter().for_each(|crop| pixels.extend_from_slice(crop));
             let labels = Labels::new(&targets, self.settings, &self.device)?;
-            parts.push(Piece { crops: shard.pixels.len() / (side * side * 3), share, targets, labels });
-            if pixels.is_empty() { pixels = shard.pixels } else { pixels.extend(shard.pixels) }
+            parts.push(Piece { crops: crops.len(), share, targets, labels });
         }
-        let crops = pixels.len() / (side * side * 3);
         Ok(Batch { pixels: Tensor::from_vec(pixels, (crops, side, side, 3), &self.device)?, parts })
     }
 }
