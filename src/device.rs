@@ -2,7 +2,7 @@
 
 use crate::ops::gpu;
 use crate::{Error, Result};
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
 
 /// The device of a name: `cpu`, `cuda`, `cuda:N`, or `auto` for the first GPU where there is one that can be used.
 ///
@@ -19,6 +19,16 @@ pub fn open(name: &str) -> Result<Device> {
         Some(index) => gpu::device(index.into())
             .map_err(|why| Error::Input(format!("device `{name}`: {why}; use `cpu` or `auto`"))),
         None => Err(Error::Input(format!("unknown device `{name}`; known are auto, cpu, cuda, cuda:N"))),
+    }
+}
+
+/// A device's name, as [`open`] takes it, and a GPU's own.
+pub fn name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cuda { gpu_id } => {
+            format!("cuda:{gpu_id}, {}", gpu::name(device).unwrap_or_else(|| "unnamed".into()))
+        }
+        DeviceLocation::Cpu | DeviceLocation::Metal { .. } => "cpu".into(),
     }
 }
 

@@ -78,15 +78,22 @@ void work() {
     }
 }
 
-void push(std::function<void()> next) {
-    static std::once_flag once;
-    std::call_once(once, [] { std::thread(work).detach(); });
-    queue.push_back(std::move(next));
-    arrived.notify_one();
-}
-
 void drain(std::unique_lock<std::mutex>& lock) {
     finished.wait(lock, [] { return queue.empty() && !busy; });
+}
+
+void push(std::function<void()> next) {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        std::thread(work).detach();
+        // What is still to be done is done before what it is done with is gone.
+        std::atexit([] {
+            std::unique_lock lock(mutex);
+            drain(lock);
+        });
+    });
+    queue.push_back(std::move(next));
+    arrived.notify_one();
 }
 
 // Something that a stream which captures refuses.

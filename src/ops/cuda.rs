@@ -14,7 +14,7 @@ use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaStorage, CudaStorageSlice, WrapErr};
 use candle_core::op::BackpropOp;
-use candle_core::{Device, Layout, Result, Storage, Tensor, bail};
+use candle_core::{Device, DeviceLocation, Layout, Result, Storage, Tensor, bail};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -36,11 +36,13 @@ unsafe extern "C" {
     safe fn qmambaiqa_load_cuda() -> i32;
 }
 
+/// The GPUs in use, with their names: one that is lost does not say its name any more.
+static DEVICES: Mutex<BTreeMap<usize, (Device, Option<String>)>> = Mutex::new(BTreeMap::new());
+
 /// The `index`-th GPU, one device for the whole process. The error is a clause for a sentence.
 pub(crate) fn device(index: usize) -> std::result::Result<Device, String> {
-    static DEVICES: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
     let mut devices = DEVICES.lock();
-    if let Some(device) = devices.get(&index) {
+    if let Some((device, _)) = devices.get(&index) {
         return Ok(device.clone());
     }
     let missing = qmambaiqa_load_cuda();
@@ -60,13 +62,15 @@ pub(crate) fn device(index: usize) -> std::result::Result<Device, String> {
         // nowhere else. They would be waited for and recorded with each operand of each launch, and a graph cannot have them.
         unsafe { cuda.disable_event_tracking() };
     }
-    devices.insert(index, device.clone());
+    let name = device.as_cuda_device().ok().and_then(|cuda| cuda.cuda_stream().context().name().ok());
+    devices.insert(index, (device.clone(), name));
     Ok(device)
 }
 
 /// The name of a GPU.
 pub(crate) fn name(device: &Device) -> Option<String> {
-    device.as_cuda_device().ok()?.cuda_stream().context().name().ok()
+    let DeviceLocation::Cuda { gpu_id } = device.location() else { return None };
+    DEVICES.lock().get(&gpu_id)?.1.clone()
 }
 
 /// How many multiprocessors the GPU has that holds `storage`.
