@@ -3,6 +3,7 @@
 use crate::ops::gpu;
 use crate::{Error, Result};
 use candle_core::{Device, DeviceLocation};
+use std::time::Instant;
 
 /// The device of a name: `cpu`, `cuda`, `cuda:N`, or `auto` for the first GPU where there is one that can be used.
 ///
@@ -29,6 +30,21 @@ pub fn name(device: &Device) -> String {
             format!("cuda:{gpu_id}, {}", gpu::name(device).unwrap_or_else(|| "unnamed".into()))
         }
         DeviceLocation::Cpu | DeviceLocation::Metal { .. } => "cpu".into(),
+    }
+}
+
+/// Seconds that what `work` has a device do takes, by events of the GPU where it is one.
+///
+/// # Errors
+/// As `work`, and what fails on the device.
+pub fn seconds(device: &Device, work: impl FnOnce() -> candle_core::Result<()>) -> Result<f64> {
+    match device {
+        Device::Cuda(device) => Ok(gpu::seconds(device, work)?),
+        Device::Cpu | Device::Metal(_) => {
+            let begin = Instant::now();
+            work()?;
+            Ok(begin.elapsed().as_secs_f64())
+        }
     }
 }
 

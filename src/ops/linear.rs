@@ -2,7 +2,7 @@
 
 use super::simd::{dispatch, sum_by};
 use super::timing::{Part, Timer};
-use super::{Values, cpu_tensor, in_f32, operand};
+use super::{Values, cpu_tensor, gpu, in_f32, operand};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -29,7 +29,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 /// `x W^T` on a GPU.
 pub(super) fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (_, outputs, shape) = geometry(x.layout(), weight.layout(), None)?;
-    x.reshape((shape.elem_count() / outputs, ()))?.matmul(&weight.t()?)?.reshape(shape)
+    let rows = x.reshape((shape.elem_count() / outputs, ()))?;
+    gpu::timed(Part::Linear, x.device(), || rows.matmul(&weight.t()?))?.reshape(shape)
 }
 
 struct Linear;
