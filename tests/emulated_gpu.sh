@@ -14,6 +14,9 @@ cargo test --release --no-default-features --features cuda,train --test gpu --no
 on() { LD_LIBRARY_PATH=$folder GST_PLUGIN_PATH=$target/release GST_REGISTRY=$folder/registry timeout 900 "$@"; }
 
 QMAMBAIQA_GPU=required on cargo test --release --no-default-features --features cuda,train --test gpu
+for nodes in 0 7 100; do # recordings that fail, early and late
+    EMULATED_GPU_CAPTURES=$nodes QMAMBAIQA_GPU=required on cargo test --release --no-default-features --features cuda,train --test gpu steady
+done
 TRY=1 QMAMBAIQA_GPU=required on "$target/release/examples/benchmark_gpu" qmamba-nano
 
 # The element, with its messages; each with what must be among them.
