@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times PyTorch's networks on the GPU beside ours: `benchmark_gpu` and PyTorch alternately, same card, same run, same batch.
 
-pip install torch timm; cargo build --release --features cuda --example benchmark_gpu
+pip install torch timm (for VMamba also fvcore einops); cargo build --release --features cuda --example benchmark_gpu
 examples/compare_pytorch_gpu.py [--ours PATH] [--batch 64 128 256] [--vmamba FOLDER]
 
 FOLDER is a checkout of the public VMamba repository (github.com/MzeroMiko/VMamba), whose network of QMamba-T's topology is then
@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 
 ROUNDS = 3
+# Of QMamba-T (`qmambaiqa inspect qmamba-t`), and so of a network of its topology.
+PARAMETERS = 27_993_409
 
 
 def find_ours():
@@ -33,13 +35,16 @@ def ours(program):
 
 
 def vmamba(folder):
-    """VMamba-T with one state, depths 2 2 8 2 and MLP ratio 4, without a classifier's weights to load."""
+    """VMamba-T with one state, depths 2 2 4 2 and MLP ratio 4, without a classifier's weights to load."""
     sys.path[:0] = [str(folder), str(folder / "classification")]
     from models.vmamba import VSSM
 
-    return VSSM(depths=[2, 2, 8, 2], dims=96, ssm_d_state=1, ssm_ratio=2.0, ssm_dt_rank="auto", ssm_conv_bias=False,
-                forward_type="v05_noz", mlp_ratio=4.0, downsample_version="v3", patchembed_version="v2",
-                norm_layer="ln2d", channel_first=True, num_classes=1)
+    model = VSSM(depths=[2, 2, 4, 2], dims=96, ssm_d_state=1, ssm_ratio=2.0, ssm_dt_rank="auto", ssm_conv_bias=False,
+                 forward_type="v05_noz", mlp_ratio=4.0, downsample_version="v3", patchembed_version="v2",
+                 norm_layer="ln2d", channel_first=True, num_classes=1)
+    parameters = sum(p.numel() for p in model.parameters())
+    assert parameters == PARAMETERS, f"{parameters} parameters, QMamba-T has {PARAMETERS}"
+    return model
 
 
 def main():

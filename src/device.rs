@@ -2,7 +2,8 @@
 
 use crate::ops::gpu;
 use crate::{Error, Result};
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
+use std::time::Instant;
 
 /// The device of a name: `cpu`, `cuda`, `cuda:N`, or `auto` for the first GPU where there is one that can be used.
 ///
@@ -19,6 +20,31 @@ pub fn open(name: &str) -> Result<Device> {
         Some(index) => gpu::device(index.into())
             .map_err(|why| Error::Input(format!("device `{name}`: {why}; use `cpu` or `auto`"))),
         None => Err(Error::Input(format!("unknown device `{name}`; known are auto, cpu, cuda, cuda:N"))),
+    }
+}
+
+/// A device's name, as [`open`] takes it, and a GPU's own.
+pub fn name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cuda { gpu_id } => {
+            format!("cuda:{gpu_id}, {}", gpu::name(device).unwrap_or_else(|| "unnamed".into()))
+        }
+        DeviceLocation::Cpu | DeviceLocation::Metal { .. } => "cpu".into(),
+    }
+}
+
+/// Seconds that what `work` has a device do takes, by events of the GPU where it is one.
+///
+/// # Errors
+/// As `work`, and what fails on the device.
+pub fn seconds(device: &Device, work: impl FnOnce() -> candle_core::Result<()>) -> Result<f64> {
+    match device {
+        Device::Cuda(device) => Ok(gpu::seconds(device, work)?),
+        Device::Cpu | Device::Metal(_) => {
+            let begin = Instant::now();
+            work()?;
+            Ok(begin.elapsed().as_secs_f64())
+        }
     }
 }
 

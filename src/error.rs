@@ -51,3 +51,47 @@ pub(crate) fn plain(error: &candle_core::Error) -> String {
         other => other.to_string(),
     }
 }
+
+impl Error {
+    /// The error of a GPU, which is called `device`, with what to do about it.
+    pub(crate) fn of_gpu(device: String, error: &candle_core::Error) -> Self {
+        let message = plain(error);
+        let lower = message.to_lowercase().replace('_', " ");
+        let advice = if lower.contains("out of memory") || lower.contains("alloc failed") {
+            "score fewer crops at once (batch, crops), leave more of its memory free, or use the device `cpu`"
+        } else {
+            "start again, see what nvidia-smi says of it, or use the device `cpu`; `auto` goes on with the CPU by itself"
+        };
+        Self::Device { device, message, advice }
+    }
+}
+
+/// Whether an error is a GPU's, and not one of what it was given.
+pub(crate) fn is_of_gpu(error: &candle_core::Error) -> bool {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => is_of_gpu(inner),
+        candle_core::Error::Context { inner, .. } => is_of_gpu(inner),
+        candle_core::Error::Cuda(_) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_gpu_says_comes_with_what_to_do() {
+        let error = |text: &str| {
+            let error = candle_core::Error::Cuda(text.into()).context("of a layer");
+            assert!(is_of_gpu(&error) && !is_of_gpu(&candle_core::Error::Msg(text.into())));
+            Error::of_gpu("cuda:0".into(), &error).to_string()
+        };
+        let full = error("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+        let lost = error("DriverError(CUDA_ERROR_ECC_UNCORRECTABLE, \"...\")");
+        assert!(
+            full.contains("cuda:0 fails") && full.contains("fewer crops") && lost.contains("nvidia-smi"),
+            "{full} {lost}"
+        );
+    }
+}

@@ -8,12 +8,11 @@ use crate::model::load::Description;
 use crate::model::parameters::Precision;
 use crate::model::{Adapter, CROP};
 use crate::network::Network;
-use crate::ops::gpu;
 use crate::ops::simd::Level;
 use crate::random::Random;
 pub use crate::score::Score;
 use crate::{Error, Result};
-use candle_core::{DType, Device, DeviceLocation, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
@@ -218,12 +217,11 @@ impl Scorer {
 
     /// The device that scores, in words.
     pub fn device(&self) -> String {
-        match self.network.device.location() {
-            DeviceLocation::Cuda { gpu_id } => {
-                format!("cuda:{gpu_id}, {}", gpu::name(&self.network.device).unwrap_or_else(|| "unnamed".into()))
-            }
-            _ => format!("cpu, {} threads", self.threads.current_num_threads()),
+        let name = device::name(&self.network.device);
+        if !self.network.device.is_cpu() {
+            return name;
         }
+        format!("{name}, {} threads", self.threads.current_num_threads())
     }
 
     /// Kinds of batches (by crops and adapter) that the GPU has as CUDA graphs, and kinds that could not be made one. A batch
@@ -329,7 +327,7 @@ impl Scorer {
             return self.threads.install(|| crops.par_iter().map(one).collect());
         }
         self.on_gpu(crops, read).map_err(|error| match error {
-            Error::Tensor(error) => self.of_gpu(&crate::error::plain(&error)),
+            Error::Tensor(error) => Error::of_gpu(self.device(), &error),
             error => error,
         })
     }
@@ -341,17 +339,6 @@ impl Scorer {
             return Error::Input(message);
         }
         Error::Device { device: self.device(), message, advice: "take precision=exact, or the device `cpu`" }
-    }
-
-    /// What a GPU's error means.
-    fn of_gpu(&self, message: &str) -> Error {
-        let lower = message.to_lowercase().replace('_', " ");
-        let advice = if lower.contains("out of memory") || lower.contains("alloc failed") {
-            "score fewer crops at once (batch, crops), leave more of its memory free, or use the device `cpu`"
-        } else {
-            "start again, see what nvidia-smi says of it, or use the device `cpu`; `auto` goes on with the CPU by itself"
-        };
-        Error::Device { device: self.device(), message: message.to_owned(), advice }
     }
 
     fn on_gpu<T>(&self, crops: &[Crop], read: impl Fn([Tensor; 2]) -> Result<T>) -> Result<Vec<T>> {
@@ -393,14 +380,6 @@ mod tests {
             scorer.pretence.lock().on_gpu = on_gpu;
             assert_eq!(scorer.fallback().transpose().unwrap().is_some(), falls_back, "{device} {on_gpu}");
         }
-    }
-
-    #[test]
-    fn what_a_gpu_says_comes_with_what_to_do() {
-        let scorer = Scorer::open(&Options::default()).unwrap();
-        let full = scorer.of_gpu("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")").to_string();
-        let lost = scorer.of_gpu("DriverError(CUDA_ERROR_ECC_UNCORRECTABLE, \"...\")").to_string();
-        assert!(full.contains("fewer crops") && lost.contains("nvidia-smi"), "{full} {lost}");
     }
 
     #[test]

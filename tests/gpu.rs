@@ -266,7 +266,8 @@ fn frames_of_yuv() {
     assert!(taken_over.iter().zip(&on_cpu).all(|(a, b)| a.score == *b));
 }
 
-/// Batches that come again and again become CUDA graphs, which score as before, whatever adapter is in use.
+/// Batches that come again and again become CUDA graphs, which score as before, whatever adapter is in use. With
+/// EMULATED_GPU_CAPTURES set (`tests/emulated_gpu.sh`) they cannot, and score all the same.
 #[test]
 fn steady_batches_become_graphs() {
     if gpu("steady_batches_become_graphs").is_none() {
@@ -279,12 +280,13 @@ fn steady_batches_become_graphs() {
     for (graphs, style_prompt) in ["none", "compression"].into_iter().enumerate() {
         scorer.set_style_prompt(style_prompt, false).unwrap();
         let first = crops.each_ref().map(|crop| scorer.score_crops(crop).unwrap().score);
-        assert_eq!(scorer.graphs(), [graphs, 0], "two are not yet steady");
+        assert_eq!(scorer.graphs().iter().sum::<usize>(), graphs, "two are not yet steady");
         for _ in 0..3 {
             let again = crops.each_ref().map(|crop| scorer.score_crops(crop).unwrap().score);
             assert!(first.iter().zip(again).all(|(a, b)| (a - b).abs() < 1e-3), "{first:?} {again:?}");
         }
-        assert_eq!(scorer.graphs(), [graphs + 1, 0], "{style_prompt}");
+        let refused = std::env::var_os("EMULATED_GPU_CAPTURES").is_some();
+        assert_eq!(scorer.graphs(), if refused { [0, graphs + 1] } else { [graphs + 1, 0] }, "{style_prompt}");
         assert!((first[0] - first[1]).abs() > 1e-3, "the crops score alike: {first:?}");
     }
 }

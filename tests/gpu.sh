@@ -88,10 +88,10 @@ fi
 # A compute-sanitizer that cannot use this machine says so by failing on a program without a fault.
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
-        check "operations and gradients under $tool" timeout 240 compute-sanitizer --tool "$tool" --error-exitcode 1 ./gpu-test operations gradients
+        check "operations, gradients and crops under $tool" timeout 240 compute-sanitizer --tool "$tool" --error-exitcode 1 ./gpu-test operations gradients frames
     done
 else
-    skip "operations and gradients under memcheck and racecheck" "no compute-sanitizer here"
+    skip "operations, gradients and crops under memcheck and racecheck" "no compute-sanitizer here"
 fi
 [ ! -f gst/env.sh ] || . gst/env.sh
 if ! command -v gst-launch-1.0 >/dev/null; then

@@ -57,6 +57,7 @@ std::map<char*, size_t> memory; // by where it begins
 size_t used = 0;
 long launches = 0;
 Result lost = SUCCESS;
+Stream* capturing = nullptr;
 
 size_t environment(const char* name, size_t otherwise) {
     const char* text = std::getenv(name);
@@ -86,7 +87,7 @@ void push(std::function<void()> next) {
     static std::once_flag once;
     std::call_once(once, [] {
         std::thread(work).detach();
-        // What the emulator keeps is destroyed after this.
+        // What is still to be done is done before what it is done with is gone.
         std::atexit([] {
             std::unique_lock lock(mutex);
             drain(lock);
@@ -105,6 +106,7 @@ bool refused(Stream* stream) {
 Result enqueue_locked(Stream* stream, std::function<void()> next) {
     if (lost != SUCCESS) return lost;
     if (stream && stream->capture) {
+        if (stream->capture->nodes.size() >= environment("EMULATED_GPU_CAPTURES", SIZE_MAX)) stream->broken = true;
         if (stream->broken) return CAPTURE_INVALIDATED;
         stream->capture->nodes.push_back(std::move(next));
     } else {
@@ -341,7 +343,11 @@ API int cuMemsetD8_v2(Pointer at, unsigned char value, size_t size) { return cuM
 
 // Kernels.
 
-API int cuModuleLoadData(void** module, const void*) { return *module = &mutex, SUCCESS; }
+API int cuModuleLoadData(void** module, const void*) {
+    const std::lock_guard lock(mutex);
+    if (refused(capturing)) return CAPTURE_UNSUPPORTED; // it may have to wait for the GPU
+    return *module = &mutex, SUCCESS;
+}
 API int cuModuleUnload(void*) { return SUCCESS; }
 API int cuModuleGetFunction(Function** function, void*, const char* name) {
     const auto found = kernels().find(name);
@@ -375,6 +381,7 @@ API int cuStreamBeginCapture_v2(Stream* stream, int) {
     if (!stream || stream->capture) return CAPTURE_UNSUPPORTED;
     stream->capture = new Graph;
     stream->broken = false;
+    capturing = stream;
     return SUCCESS;
 }
 API int cuStreamIsCapturing(Stream* stream, int* status) {
@@ -395,6 +402,7 @@ API int cuStreamEndCapture(Stream* stream, Graph** graph) {
     *graph = nullptr;
     if (!stream || !stream->capture) return CAPTURE_UNMATCHED;
     Graph* captured = std::exchange(stream->capture, nullptr);
+    capturing = nullptr;
     if (!stream->broken) return *graph = captured, SUCCESS;
     lock.unlock();
     cuGraphDestroy(captured);

@@ -47,8 +47,11 @@ impl Frame<'_> {
             };
             let (row, rows) = self.layout.plane_size(index, size.0, size.1).unwrap_or((0, 0));
             let first = (left >> h) * step;
-            let source = plane.data.chunks(plane.stride).skip(top >> v).take(rows);
-            (source.flat_map(|source| &source[first..first + row]).copied().collect(), row)
+            let mut data = Vec::with_capacity(row * rows);
+            for source in plane.data.chunks(plane.stride).skip(top >> v).take(rows) {
+                data.extend_from_slice(&source[first..first + row]);
+            }
+            (data, row)
         });
         let part = Region { x: part.x - left, y: part.y - top, ..part };
         let planes = planes.collect();

@@ -9,6 +9,14 @@ use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// Why a network cannot be built from a file: the file, or the device.
+fn unusable(error: &candle_core::Error, path: &Path, device: &Device) -> Error {
+    if crate::error::is_of_gpu(error) {
+        return Error::of_gpu(crate::device::name(device), error);
+    }
+    Error::Weights { path: path.to_owned(), message: crate::error::plain(error) }
+}
+
 /// What the names of the averaged weights in a checkpoint of training begin with.
 const AVERAGE: &str = "average/";
 
@@ -152,7 +160,7 @@ pub fn network_on(
     let adapter_config =
         AdapterConfig { head: false, ..adapter_config(&description.metadata, &tensors).map_err(wrong)? };
     let mut source = Loaded { tensors, precision, device: device.clone(), activations };
-    let of_file = |e: candle_core::Error| wrong(crate::error::plain(&e));
+    let of_file = |e| unusable(&e, path, device);
     let model = QMamba::new(Scope::new(&mut source), &description.config).map_err(of_file)?;
     source.activations = DType::F32; // adapters'
     let adapter = if has_adapter {
@@ -202,7 +210,7 @@ pub fn adapter(
             return Err(wrong("is no adapter: it has no `style_prompt.*` tensors".into()));
         }
     }
-    let of_file = |e: candle_core::Error| wrong(crate::error::plain(&e));
+    let of_file = |e| unusable(&e, path, device);
     let adapter = Adapter::new(&mut source, &description.config, &config).map_err(of_file)?;
     match source.tensors.keys().next() {
         Some(name) => Err(wrong(format!("has an unknown tensor `{name}`"))),

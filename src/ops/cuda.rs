@@ -7,14 +7,15 @@ pub(crate) use graph::{Graph, in_use, to_cpu};
 
 use super::kernels::{Argument, Program, Type};
 use super::selective_scan::ScanOrders;
+use super::timing::{self, Part, Timer};
 use candle_core::backend::BackendStorage;
-use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, CUdeviceptr};
+use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, CUdeviceptr, CUevent_flags};
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaModule, CudaStream, DevicePtr, SyncOnDrop};
 use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaStorage, CudaStorageSlice, WrapErr};
 use candle_core::op::BackpropOp;
-use candle_core::{Device, Layout, Result, Storage, Tensor, bail};
+use candle_core::{Device, DeviceLocation, Layout, Result, Storage, Tensor, bail};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -36,11 +37,13 @@ unsafe extern "C" {
     safe fn qmambaiqa_load_cuda() -> i32;
 }
 
+/// The GPUs in use, with their names: one that is lost does not say its name any more.
+static DEVICES: Mutex<BTreeMap<usize, (Device, Option<String>)>> = Mutex::new(BTreeMap::new());
+
 /// The `index`-th GPU, one device for the whole process. The error is a clause for a sentence.
 pub(crate) fn device(index: usize) -> std::result::Result<Device, String> {
-    static DEVICES: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
     let mut devices = DEVICES.lock();
-    if let Some(device) = devices.get(&index) {
+    if let Some((device, _)) = devices.get(&index) {
         return Ok(device.clone());
     }
     let missing = qmambaiqa_load_cuda();
@@ -60,13 +63,15 @@ pub(crate) fn device(index: usize) -> std::result::Result<Device, String> {
         // nowhere else. They would be waited for and recorded with each operand of each launch, and a graph cannot have them.
         unsafe { cuda.disable_event_tracking() };
     }
-    devices.insert(index, device.clone());
+    let name = device.as_cuda_device().ok().and_then(|cuda| cuda.cuda_stream().context().name().ok());
+    devices.insert(index, (device.clone(), name));
     Ok(device)
 }
 
 /// The name of a GPU.
 pub(crate) fn name(device: &Device) -> Option<String> {
-    device.as_cuda_device().ok()?.cuda_stream().context().name().ok()
+    let DeviceLocation::Cuda { gpu_id } = device.location() else { return None };
+    DEVICES.lock().get(&gpu_id)?.1.clone()
 }
 
 /// How many multiprocessors the GPU has that holds `storage`.
@@ -128,6 +133,28 @@ fn allocate(device: &CudaDevice, of: Type, count: usize) -> Result<CudaStorage> 
     }
 }
 
+/// Does something on a GPU, and waits for it where [`timing`] is on.
+pub(crate) fn timed<T>(part: Part, device: &Device, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    if !timing::is_on() {
+        return work();
+    }
+    device.synchronize()?;
+    let _timer = Timer::of(part);
+    let made = work()?;
+    device.synchronize()?;
+    Ok(made)
+}
+
+/// Seconds from the beginning of what `work` launches to its end.
+pub(crate) fn seconds(device: &CudaDevice, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let stream = device.cuda_stream();
+    let event = || stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).w();
+    let begin = event()?;
+    work()?;
+    let milliseconds = begin.elapsed_ms(&event()?).w()?;
+    Ok(f64::from(milliseconds) / 1e3)
+}
+
 /// Runs a program and returns its first result.
 pub(crate) fn run(program: &Program, operands: &[(&CudaStorage, &Layout)]) -> Result<CudaStorage> {
     let first = launch(program, operands)?.into_iter().next();
@@ -151,7 +178,10 @@ pub(crate) fn apply(program: &Program, operands: &[&Tensor]) -> Result<Vec<Tenso
 /// Runs a program and returns all that it makes.
 fn launch(program: &Program, operands: &[(&CudaStorage, &Layout)]) -> Result<Vec<CudaStorage>> {
     let Some((first, _)) = operands.first() else { bail!("{}: no operands", program.operation()) };
-    let device = first.device();
+    timed(program.part(), &Device::Cuda(first.device().clone()), || launch_on(first.device(), program, operands))
+}
+
+fn launch_on(device: &CudaDevice, program: &Program, operands: &[(&CudaStorage, &Layout)]) -> Result<Vec<CudaStorage>> {
     let stream = device.cuda_stream();
     program.check(operands.iter().map(|(storage, layout)| (storage.dtype(), *layout)))?;
     let made = program.made().iter().map(|&(of, count)| allocate(device, of, count)).collect::<Result<Vec<_>>>()?;

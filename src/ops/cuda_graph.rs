@@ -95,15 +95,16 @@ fn record(device: &Device, shape: &[usize], pass: &Pass) -> Result<Recorded> {
     let device = device.as_cuda_device()?;
     let _kept = device.enable_cuda_graph_htod_cache();
     let input = example.copy()?;
-    // Before it is recorded a pass runs twice: what it loads and uploads at its first time is no part of a graph.
     let [a, b] = pass(&input)?;
     let outputs = [a.copy()?, b.copy()?];
-    pass(&input)?;
-    let expected = to_cpu(&outputs)?;
-    let graph = capture(device, || {
+    let whole = || -> Result<()> {
         let made = pass(&input)?;
         outputs.iter().zip(&made).try_for_each(|(output, made)| output.slice_set(made, 0, 0))
-    })?;
+    };
+    // Launched before they are recorded: kernels that are loaded and what is uploaded at a first time are no part of a graph.
+    whole()?;
+    let expected = to_cpu(&outputs)?;
+    let graph = capture(device, whole)?;
     let recorded = Recorded { graph, input, outputs };
     for (expected, got) in expected.iter().zip(recorded.run(&example)?) {
         let difference = (expected - &got)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
@@ -120,11 +121,11 @@ fn capture(device: &CudaDevice, work: impl FnOnce() -> Result<()>) -> Result<Cud
     let stream: Arc<CudaStream> = device.cuda_stream();
     stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).w()?;
     let worked = work();
+    // What was freed into a recording that has failed leaves an error, which the next call would be told of: not the recording's
+    // end, without which the stream records on, nor what comes after it.
+    let _ = stream.context().check_err();
     let graph = stream.end_capture(CUgraphInstantiate_flags(0)).w();
-    if worked.is_err() || graph.is_err() {
-        // What was freed into a recording that failed has left an error, which the next call would be told of.
-        let _ = stream.context().check_err();
-    }
+    let _ = stream.context().check_err();
     worked?;
     match graph? {
         Some(graph) => {

@@ -18,10 +18,10 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     let weight = weight.to_dtype(x.dtype())?;
     if x.device().is_cuda() {
         let x = x.contiguous()?;
-        return match bias {
+        return gpu::timed(Part::Linear, x.device(), || match bias {
             Some(bias) => x.apply_op3(&weight, bias, Linear),
             None => x.apply_op2(&weight, Linear),
-        };
+        });
     }
     let bias = bias.map(|bias| bias.to_dtype(x.dtype())).transpose()?;
     in_f32(x, |x| {
@@ -36,7 +36,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 /// `x W^T` on a GPU, where nothing learns.
 pub(super) fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (_, outputs, shape) = geometry(x.layout(), weight.layout(), None)?;
-    x.reshape((shape.elem_count() / outputs, ()))?.matmul(&weight.t()?)?.reshape(shape)
+    let rows = x.reshape((shape.elem_count() / outputs, ()))?;
+    gpu::timed(Part::Linear, x.device(), || rows.matmul(&weight.t()?))?.reshape(shape)
 }
 
 struct Linear;

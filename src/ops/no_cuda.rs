@@ -2,7 +2,8 @@
 
 use super::kernels::Program;
 use super::selective_scan::ScanOrders;
-use candle_core::{CudaStorage, Device, Layout, Result, Tensor, bail};
+use super::timing::Part;
+use candle_core::{CudaDevice, CudaStorage, Device, Layout, Result, Tensor, bail};
 use std::sync::Arc;
 
 const REASON: &str = "this build has no CUDA";
@@ -20,6 +21,14 @@ pub(crate) fn multiprocessors(_storage: &CudaStorage) -> Result<usize> {
 }
 
 pub(crate) fn orders(_orders: &Arc<ScanOrders>, _device: &Device) -> Result<Tensor> {
+    bail!("{REASON}")
+}
+
+pub(crate) fn timed<T>(_part: Part, _device: &Device, _work: impl FnOnce() -> Result<T>) -> Result<T> {
+    bail!("{REASON}")
+}
+
+pub(crate) fn seconds(_device: &CudaDevice, _work: impl FnOnce() -> Result<()>) -> Result<f64> {
     bail!("{REASON}")
 }
 

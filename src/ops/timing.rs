@@ -43,10 +43,16 @@ pub fn start() {
 }
 
 /// Stops counting: time in each part, in the order of [`PARTS`], summed over the threads that called operations. Where an
-/// operation itself spreads over a pool, that is the caller's time.
+/// operation itself spreads over a pool, that is the caller's time. On a GPU each operation is waited for while time is counted.
 pub fn stop() -> [Duration; PARTS.len()] {
     ON.store(false, Ordering::Relaxed);
     std::array::from_fn(|i| Duration::from_nanos(NANOSECONDS[i].load(Ordering::Relaxed)))
+}
+
+/// Whether time is counted.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+pub(super) fn is_on() -> bool {
+    ON.load(Ordering::Relaxed)
 }
 
 /// Counts the time until it is dropped.
@@ -54,7 +60,7 @@ pub(super) struct Timer(Option<(Part, Instant)>);
 
 impl Timer {
     pub(super) fn of(part: Part) -> Self {
-        Self(ON.load(Ordering::Relaxed).then(|| (part, Instant::now())))
+        Self(is_on().then(|| (part, Instant::now())))
     }
 }
 

@@ -7,6 +7,7 @@ pub mod crops;
 pub mod layers;
 pub mod scan;
 
+use super::timing::Part;
 use candle_core::{DType, Layout, Result, bail};
 
 /// Threads of a warp, and channels of a block where lanes are channels: `LANES` in `kernels/common.cuh`.
@@ -121,6 +122,20 @@ impl Program {
     /// What the program computes, for messages.
     pub fn operation(&self) -> &'static str {
         self.operation
+    }
+
+    /// What kind of work it is.
+    pub fn part(&self) -> Part {
+        const KINDS: [(&str, Part); 6] = [
+            ("norm", Part::Norm),
+            ("selective_scan", Part::Scan),
+            ("depthwise", Part::DepthwiseConv),
+            ("conv3x3", Part::Patches),
+            ("lu", Part::Activation), // gelu, silu
+            ("finish_product", Part::Activation),
+        ];
+        let kind = KINDS.iter().find(|(name, _)| self.operation.contains(name));
+        kind.map_or(Part::Rest, |&(_, part)| part)
     }
 
     /// Buffers that are given.
