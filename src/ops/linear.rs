@@ -5,7 +5,7 @@ use super::simd::{dispatch, sum_by};
 use super::timing::{Part, Timer};
 use super::{Values, cpu_tensor, gpu, in_f32, kernels, operand};
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Rows of `x` that one task handles. Each element of the product is one sum over the inner axis in one order, whatever
@@ -18,10 +18,10 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     let weight = weight.to_dtype(x.dtype())?;
     if x.device().is_cuda() {
         let x = x.contiguous()?;
-        return gpu::timed(Part::Linear, x.device(), || match bias {
+        return match bias {
             Some(bias) => x.apply_op3(&weight, bias, Linear),
             None => x.apply_op2(&weight, Linear),
-        });
+        };
     }
     let bias = bias.map(|bias| bias.to_dtype(x.dtype())).transpose()?;
     in_f32(x, |x| {
@@ -140,7 +140,11 @@ fn gpu_product(
     let (inputs, outputs, shape) = geometry(lx, lw, None)?;
     let rows = shape.elem_count() / outputs;
     let flat = Layout::contiguous_with_offset((rows, inputs), lx.start_offset());
-    Ok((sx.matmul(sw, (1, rows, outputs, inputs), &flat, &lw.transpose(0, 1)?)?, rows, shape))
+    let turned = lw.transpose(0, 1)?;
+    let y = gpu::timed(Part::Linear, &Device::Cuda(sx.device().clone()), || {
+        sx.matmul(sw, (1, rows, outputs, inputs), &flat, &turned)
+    })?;
+    Ok((y, rows, shape))
 }
 
 /// As [`backward`], on a GPU; sums are `f32`, the results of `x`'s type.
