@@ -5,6 +5,7 @@ use crate::frame::Region;
 use crate::indicators::Indicators;
 use crate::scorer::Score;
 use gstreamer as gst;
+use std::sync::Once;
 
 /// Name of the custom meta.
 pub const META_NAME: &str = "GstQMambaIqaMeta";
@@ -58,9 +59,13 @@ impl FrameQuality {
 
     /// Makes the meta known to GStreamer, once for the process.
     pub(super) fn register() {
-        if !gst::meta::CustomMeta::is_registered(META_NAME) {
-            gst::meta::CustomMeta::register(META_NAME, &[]); // no tags: kept whatever happens to the pixels
-        }
+        // Elements start at the same time, and another copy of this library may have registered it.
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            if !gst::meta::CustomMeta::is_registered(META_NAME) {
+                gst::meta::CustomMeta::register(META_NAME, &[]); // no tags: kept whatever happens to the pixels
+            }
+        });
     }
 
     /// The quality that a buffer carries; none where it was not scored.
