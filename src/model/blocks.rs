@@ -4,7 +4,7 @@ use super::parameters::{Init, Precision, Scope};
 use super::ss2d::Ss2d;
 use crate::ops::quantized::{self, Bits, Input, Quantized};
 use crate::ops::{self, Then};
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use std::sync::Arc;
 
 /// Weights start small, as in the public VMamba training code.
@@ -93,11 +93,25 @@ pub(super) struct HalvingConv {
 const HALVING: usize = 2;
 
 impl HalvingConv {
-    pub(super) fn new(mut scope: Scope, inputs: usize, outputs: usize) -> Result<Self> {
+    pub(super) fn new(scope: Scope, inputs: usize, outputs: usize) -> Result<Self> {
+        Self::with(scope, inputs, outputs, Scope::factor)
+    }
+
+    /// In `f32` whatever the activations are.
+    fn exact(scope: Scope, inputs: usize, outputs: usize) -> Result<Self> {
+        Self::with(scope, inputs, outputs, Scope::get)
+    }
+
+    fn with<'a>(
+        mut scope: Scope<'a>,
+        inputs: usize,
+        outputs: usize,
+        get: impl Fn(&mut Scope<'a>, &str, &[usize], Init) -> Result<Tensor>,
+    ) -> Result<Self> {
         let init = Init::Normal((2.0 / (9 * inputs) as f64).sqrt());
-        let weight = scope.factor("weight", &[outputs, inputs, 3, 3], init)?;
+        let weight = get(&mut scope, "weight", &[outputs, inputs, 3, 3], init)?;
         let matrix = if scope.trainable() { None } else { Some(ops::conv3x3_matrix(&weight)?) };
-        Ok(Self { weight, matrix, bias: scope.factor("bias", &[outputs], Init::Zeros)? })
+        Ok(Self { weight, matrix, bias: get(&mut scope, "bias", &[outputs], Init::Zeros)? })
     }
 
     fn matrix(&self) -> Result<Tensor> {
@@ -219,26 +233,28 @@ impl Prepared {
     }
 }
 
-/// Crops to tokens: two halving convolutions (`patch_embed`).
+/// Crops to tokens: two halving convolutions (`patch_embed`). The first is in `f32` whatever the activations are: rounded to 16
+/// bits, pixels get a noise of their own, and that alone was two thirds of what half precision did to scores.
 #[derive(Debug)]
 pub(super) struct PatchEmbed {
     first: Prepared,
     second: Prepared,
+    activations: DType,
 }
 
 impl PatchEmbed {
     pub(super) fn new(mut scope: Scope, width: usize) -> Result<Self> {
         let precision = scope.precision();
-        let first = Layer::new(HalvingConv::new(scope.pp(0), 3, width / 2)?);
+        let first = Layer::new(HalvingConv::exact(scope.pp(0), 3, width / 2)?);
         let first = first.then_norm(Norm::new(scope.pp(2), width / 2)?).then_gelu().prepare(precision)?;
         let second = Layer::new(HalvingConv::new(scope.pp(5), width / 2, width)?);
         let second = second.then_norm(Norm::new(scope.pp(7), width)?).prepare(precision)?;
-        Ok(Self { first, second })
+        Ok(Self { first, second, activations: scope.activations() })
     }
 
-    /// `(B, H, W, 3)` to `(B, H / 4, W / 4, C)`.
+    /// `(B, H, W, 3)`, `f32`, to `(B, H / 4, W / 4, C)` of the activations' type.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.second.forward(&self.first.forward(x)?)
+        self.second.forward(&self.first.forward(x)?.to_dtype(self.activations)?)
     }
 }
 

@@ -85,7 +85,7 @@ impl QMamba {
     /// # Errors
     /// Crops of another shape.
     pub fn forward(&self, crops: &Tensor, adapter: Option<&Adapter>) -> Result<Output> {
-        let mut x = self.patch_embed.forward(&crops.to_dtype(self.activations)?)?;
+        let mut x = self.patch_embed.forward(crops)?;
         for (i, stage) in self.stages.iter().enumerate() {
             for block in &stage.blocks {
                 x = block.forward(&x)?;
