@@ -18,7 +18,7 @@ extern __shared__ float dynamic_shared[];
 
 // Threads of a warp, and the channels of one block wherever lanes are channels.
 constexpr int LANES = 32;
-// Warps of one block; src/ops/kernels.rs launches as many.
+// Warps of one block; src/ops/kernels/mod.rs launches as many.
 constexpr int WARPS = 8;
 
 #define DEVICE static __device__ __forceinline__

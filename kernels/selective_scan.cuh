@@ -14,7 +14,7 @@ constexpr uint32_t PADDING = 0xffffffffu;
 // A place after the sequence's end: the state passes unchanged.
 constexpr uint32_t END = 0xfffffffeu;
 
-// Sizes, in the order in which src/ops/selective_scan/kernels.rs gives them.
+// Sizes, in the order in which src/ops/kernels/scan.rs gives them.
 struct ScanSizes {
     int tokens, channels, directions, rank, length;
     __device__ int projected() const { return rank + 2; }

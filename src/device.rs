@@ -7,6 +7,9 @@ use std::time::Instant;
 
 /// The device of a name: `cpu`, `cuda`, `cuda:N`, or `auto` for the first GPU where there is one that can be used.
 ///
+/// A scorer records what is done on a GPU at times: a process that scores there does nothing else on that device meanwhile, but by
+/// scorers and training.
+///
 /// # Errors
 /// An unknown name, or a GPU that cannot be used.
 pub fn open(name: &str) -> Result<Device> {

@@ -8,7 +8,7 @@ use crate::model::load::{self, Description};
 use crate::model::parameters::Precision;
 use crate::model::{Adapter, CROP, Output, QMamba};
 use crate::ops;
-use crate::ops::gpu::{self, Graph};
+use crate::ops::gpu::{self, Graph, Leave};
 use candle_core::{DType, Device, Tensor};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -29,6 +29,13 @@ pub(crate) struct Network {
     pub graphs: Graphs,
     /// The library's own adapters that have been used, by name.
     embedded_prompts: Mutex<BTreeMap<String, Arc<Adapter>>>,
+    leave: Leave,
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.leave.begin();
+    }
 }
 
 /// What tells one network from another: a file that has been written anew is another.
@@ -79,7 +86,8 @@ impl Network {
             load::network_on(embedded::read_model(model)?, path, precision, device, activations)?;
         let prompt = prompt.map(Arc::new);
         let (device, graphs, embedded_prompts) = (device.clone(), Graphs::default(), Mutex::default());
-        let network = Arc::new(Self { model, device, prompt, description, graphs, embedded_prompts });
+        let leave = Leave::default();
+        let network = Arc::new(Self { model, device, prompt, description, graphs, embedded_prompts, leave });
         loaded.insert(key, Arc::downgrade(&network));
         Ok(network)
     }

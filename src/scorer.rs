@@ -224,7 +224,7 @@ impl Scorer {
         format!("{name}, {} threads", self.threads.current_num_threads())
     }
 
-    /// Kinds of batches (by crops and adapter) that the GPU has as CUDA graphs, and kinds that could not be made one. A batch
+    /// Kinds of batches (by crops and adapter) that the GPU has as CUDA graphs, and kinds that could not be made one when that was tried. A batch
     /// that comes again and again becomes one.
     pub fn graphs(&self) -> [usize; 2] {
         self.network.graphs.counts()

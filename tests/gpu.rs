@@ -9,6 +9,7 @@ use qmambaiqa::random::Random;
 use qmambaiqa::{Options, Scorer, device};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(feature = "train")]
 mod common;
@@ -289,6 +290,38 @@ fn steady_batches_become_graphs() {
         assert_eq!(scorer.graphs(), if refused { [0, graphs + 1] } else { [graphs + 1, 0] }, "{style_prompt}");
         assert!((first[0] - first[1]).abs() > 1e-3, "the crops score alike: {first:?}");
     }
+}
+
+/// Scorers that come and go leave a recording alone.
+#[test]
+fn recordings_are_not_disturbed() {
+    if gpu("recordings_are_not_disturbed").is_none() {
+        return;
+    }
+    let open = |precision| Scorer::open(&Options { device: "cuda".into(), precision, ..Options::default() });
+    let mut scorer = open(Precision::Standard).unwrap();
+    let crop = Crops::normalised(vec![0.5; 224 * 224 * 3]).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            let mut opened = 0;
+            while !done.load(Ordering::SeqCst) {
+                drop(open(Precision::Exact).unwrap());
+                opened += 1;
+            }
+            opened
+        });
+        for style_prompt in ["none", "compression", "generative"] {
+            scorer.set_style_prompt(style_prompt, false).unwrap();
+            let scores = (0..4).map(|_| scorer.score_crops(&crop).unwrap().score).collect::<Vec<_>>();
+            assert!(scores.iter().all(|score| (score - scores[0]).abs() < 1e-3), "{scores:?}");
+        }
+        done.store(true, Ordering::SeqCst);
+        let opened = others.join().unwrap();
+        println!("{opened} scorers came and went beside 3 recordings");
+        assert!(opened > 3, "{opened}");
+    });
+    assert_eq!(scorer.graphs(), [3, 0]);
 }
 
 /// The device `auto` is the GPU, since it scores as the CPU does.

@@ -1,9 +1,12 @@
 //! Programs of kernels on an NVIDIA GPU. `no_cuda.rs` has the same names for builds without feature `cuda`.
 
+#[path = "cuda_gate.rs"]
+mod gate;
 #[path = "cuda_graph.rs"]
 mod graph;
 
-pub(crate) use graph::{Graph, in_use, to_cpu};
+pub(crate) use gate::{Leave, in_use, is_in_use_here};
+pub(crate) use graph::{Graph, to_cpu};
 
 use super::kernels::{Argument, Program, Type};
 use super::selective_scan::ScanOrders;

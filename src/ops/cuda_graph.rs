@@ -1,27 +1,32 @@
 //! Forward passes recorded as CUDA graphs: launched as a whole, where launches one by one would take longer than the work.
 
+use super::gate::{Leave, alone};
 use crate::random::Random;
-use candle_core::cuda_backend::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use candle_core::cuda_backend::cudarc::driver::sys::{
+    CUgraphInstantiate_flags, CUstreamCaptureMode, CUstreamCaptureStatus,
+};
 use candle_core::cuda_backend::cudarc::driver::{CudaGraph, CudaStream};
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
 use candle_core::{Device, Result, Tensor, bail};
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::Mutex;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-
-/// A stream records what any thread launches on it: whoever uses a GPU shares this, a recording has it alone.
-static USE: RwLock<()> = RwLock::new(());
-
-/// Held while a GPU is used.
-pub(crate) fn in_use() -> RwLockReadGuard<'static, ()> {
-    USE.read()
-}
 
 /// What is to be recorded: two tensors of a shape from one of a shape.
 pub(crate) type Pass = Box<dyn Fn(&Tensor) -> Result<[Tensor; 2]> + Send>;
 
 /// A recorded pass with the memory that it reads and writes.
-pub(crate) struct Graph(Mutex<Recorded>);
+pub(crate) struct Graph {
+    recorded: Mutex<Recorded>,
+    leave: Leave,
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        self.leave.begin();
+    }
+}
 
 struct Recorded {
     graph: CudaGraph,
@@ -58,19 +63,20 @@ impl Graph {
                 recorder.insert(sender).clone()
             }
         };
-        drop(recorder);
         let (answer, answers) = channel();
         let (device, shape) = (device.clone(), shape.to_vec());
         let task = Box::new(move || drop(answer.send(record(&device, &shape, &pass))));
-        let gone = |_| candle_core::Error::Msg("the thread that records CUDA graphs is gone".into());
-        sender.send(task).map_err(|_| gone(()))?;
-        let recorded = answers.recv().map_err(|_| gone(()))??;
-        Ok(Self(Mutex::new(recorded)))
+        let recorded = sender.send(task).ok().and_then(|()| answers.recv().ok());
+        let Some(recorded) = recorded else {
+            *recorder = None; // the next has another
+            bail!("the thread that records CUDA graphs has ended");
+        };
+        Ok(Self { recorded: Mutex::new(recorded?), leave: Leave::default() })
     }
 
-    /// The results for `input`, on the CPU. For who holds [`in_use`].
+    /// The results for `input`, on the CPU. For who holds [`in_use`](super::in_use).
     pub(crate) fn run(&self, input: &Tensor) -> Result<[Tensor; 2]> {
-        self.0.lock().run(input)
+        self.recorded.lock().run(input)
     }
 }
 
@@ -88,7 +94,7 @@ pub(crate) fn to_cpu([a, b]: &[Tensor; 2]) -> Result<[Tensor; 2]> {
 }
 
 fn record(device: &Device, shape: &[usize], pass: &Pass) -> Result<Recorded> {
-    let _alone = USE.write();
+    let _alone = alone();
     let mut random = Random::new(1, 0);
     let noise = (0..shape.iter().product()).map(|_| (2.0 * random.uniform() - 1.0) as f32).collect::<Vec<_>>();
     let example = Tensor::from_vec(noise, shape, device)?;
@@ -105,33 +111,49 @@ fn record(device: &Device, shape: &[usize], pass: &Pass) -> Result<Recorded> {
     whole()?;
     let expected = to_cpu(&outputs)?;
     let graph = capture(device, whole)?;
+    // A graph that does nothing shall not find what was there before.
+    for tensor in outputs.iter().chain([&input]) {
+        tensor.slice_set(&tensor.zeros_like()?, 0, 0)?;
+    }
     let recorded = Recorded { graph, input, outputs };
     for (expected, got) in expected.iter().zip(recorded.run(&example)?) {
-        let difference = (expected - &got)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
-        let largest = expected.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
-        if difference.is_nan() || difference > 1e-3 * largest {
-            bail!("a CUDA graph's results differ by {difference} where the largest is {largest}");
+        let [expected, got] = [expected, &got].map(|t| t.flatten_all()?.to_vec1::<f32>());
+        let (expected, got) = (expected?, got?);
+        let largest = expected.iter().fold(0f32, |most, v| most.max(v.abs()));
+        let same = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-3 * largest; // no number is not the same
+        if !expected.iter().zip(&got).all(same) {
+            bail!("a CUDA graph has other results than the launches that it was recorded from");
         }
     }
     Ok(recorded)
 }
 
 /// Records what `work` launches.
-fn capture(device: &CudaDevice, work: impl FnOnce() -> Result<()>) -> Result<CudaGraph> {
+fn capture(device: &CudaDevice, work: impl Fn() -> Result<()>) -> Result<CudaGraph> {
     let stream: Arc<CudaStream> = device.cuda_stream();
     stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).w()?;
-    let worked = work();
-    // What was freed into a recording that has failed leaves an error, which the next call would be told of: not the recording's
-    // end, without which the stream records on, nor what comes after it.
-    let _ = stream.context().check_err();
-    let graph = stream.end_capture(CUgraphInstantiate_flags(0)).w();
-    let _ = stream.context().check_err();
-    worked?;
-    match graph? {
-        Some(graph) => {
+    // Candle panics where it cannot copy something, which is no reason to record on for ever.
+    let worked = std::panic::catch_unwind(AssertUnwindSafe(work));
+    let mut graph = None;
+    loop {
+        // What was freed into a recording that has failed leaves an error, and whoever comes next is told of that instead of being
+        // served: the recording's end too.
+        let _ = stream.context().check_err();
+        graph = stream.end_capture(CUgraphInstantiate_flags(0)).ok().flatten().or(graph);
+        let _ = stream.context().check_err();
+        match stream.capture_status() {
+            Ok(CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE) => break,
+            Ok(_) => {}
+            Err(error) => return Err(error).w(), // the GPU is lost
+        }
+    }
+    match (worked, graph) {
+        (Ok(Ok(())), Some(graph)) => {
             graph.upload().w()?;
             Ok(graph)
         }
-        None => bail!("nothing was recorded"),
+        (Ok(Err(error)), _) => Err(error),
+        (Err(_), _) => bail!("the recording of a CUDA graph panicked"),
+        (Ok(Ok(())), None) => bail!("nothing could be recorded"),
     }
 }

@@ -4,7 +4,7 @@ use super::kernels::Type;
 use super::kernels::layers::{self, After};
 use super::linear::product;
 use super::{add, gelu, gpu, im2col, layer_norm, linear};
-use candle_core::{Result, Tensor};
+use candle_core::{D, Result, Tensor, bail};
 
 /// What follows a product and its bias.
 #[derive(Debug, Clone, Copy)]
@@ -26,10 +26,22 @@ pub enum Then<'a> {
     },
 }
 
+impl<'a> Then<'a> {
+    fn operands(self) -> Vec<&'a Tensor> {
+        match self {
+            Self::Nothing | Self::Gelu => vec![],
+            Self::Add(residual) => vec![residual],
+            Self::Norm { weight, bias, .. } => vec![weight, bias],
+        }
+    }
+}
+
 /// `x W^T + b` as [`linear`](super::linear()) has it, then `then`.
 pub fn linear_then(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, then: Then) -> Result<Tensor> {
     match bias {
-        Some(bias) if is_fused(&[x, weight, bias]) => finish(&product(x, weight)?, bias, then),
+        Some(bias) if is_fused(&[x, weight, bias]) && is_fused(&then.operands()) => {
+            finish(&product(x, weight)?, bias, then)
+        }
         _ => one_by_one(linear(x, weight, bias)?, then),
     }
 }
@@ -41,12 +53,15 @@ pub fn conv3x3_then(x: &Tensor, matrix: &Tensor, bias: &Tensor, stride: usize, t
 
 /// `x + y` and its [`layer_norm`](super::layer_norm), all `(..., C)` of one type.
 pub fn add_layer_norm(x: &Tensor, y: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
-    if !is_fused(&[x, y, weight]) {
+    if !is_fused(&[x, y, weight, bias]) {
         let sum = add(x, y)?;
         let normal = layer_norm(&sum, weight, bias)?;
         return Ok((sum, normal));
     }
-    let channels = weight.elem_count();
+    let channels = x.dim(D::Minus1)?;
+    if x.dims() != y.dims() || [weight, bias].iter().any(|t| t.dims() != [channels]) {
+        bail!("add_layer_norm: {:?}, {:?}, weight {:?}, bias {:?}", x.shape(), y.shape(), weight.shape(), bias.shape());
+    }
     let program = layers::add_layer_norm(x.dtype().try_into()?, x.elem_count() / channels, channels)?;
     let made = gpu::apply(&program, &[&x.contiguous()?, &y.contiguous()?, weight, bias])?;
     Ok((made[0].reshape(x.shape())?, made[1].reshape(x.shape())?))
@@ -71,7 +86,14 @@ fn one_by_one(y: Tensor, then: Then) -> Result<Tensor> {
 
 /// What follows a product `y` `(..., O)` on a GPU.
 fn finish(y: &Tensor, bias: &Tensor, then: Then) -> Result<Tensor> {
-    let (of, channels) = (Type::try_from(y.dtype())?, bias.elem_count());
+    let (of, channels) = (Type::try_from(y.dtype())?, y.dim(D::Minus1)?);
+    let fits = match then {
+        Then::Add(residual) => residual.dims() == y.dims(),
+        Then::Nothing | Then::Gelu | Then::Norm { .. } => then.operands().iter().all(|t| t.dims() == [channels]),
+    };
+    if bias.dims() != [channels] || !fits {
+        bail!("a product {:?} with bias {:?}, then {then:?}", y.shape(), bias.shape());
+    }
     let rows = y.elem_count() / channels;
     let (program, operands) = match then {
         Then::Nothing => (layers::finish_product(of, rows, channels, After::Bias)?, vec![y, bias]),

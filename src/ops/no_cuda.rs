@@ -47,6 +47,18 @@ pub(crate) fn in_use() -> InUse {
     InUse
 }
 
+pub(crate) fn is_in_use_here() -> bool {
+    false
+}
+
+/// Nothing to wait for.
+#[derive(Debug, Default)]
+pub(crate) struct Leave;
+
+impl Leave {
+    pub(crate) fn begin(&mut self) {}
+}
+
 pub(crate) fn to_cpu(_tensors: &[Tensor; 2]) -> Result<[Tensor; 2]> {
     bail!("{REASON}")
 }

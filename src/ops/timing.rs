@@ -50,8 +50,7 @@ pub fn stop() -> [Duration; PARTS.len()] {
 }
 
 /// Whether time is counted.
-#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
-pub(super) fn is_on() -> bool {
+pub(crate) fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 

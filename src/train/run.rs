@@ -105,7 +105,10 @@ pub fn train_on(
     write_bytes(&beside(out, ".validation.csv"), &held_out)?;
     let own = optimizer.slots.iter().filter(|slot| !is_passing(&slot.name));
     let parameters = own.map(|slot| slot.variable.elem_count()).sum();
-    run.all(&mut optimizer, out, parameters, watch)
+    let summary = run.all(&mut optimizer, out, parameters, watch);
+    let _in_use = gpu::in_use(); // by what is freed
+    drop((run, optimizer));
+    summary
 }
 
 fn beside(out: &Path, suffix: &str) -> PathBuf {

@@ -9,6 +9,7 @@ mod style_prompt;
 use super::blocks::Linear;
 use super::config::Config;
 use super::parameters::{Scope, Source};
+use crate::ops::gpu::Leave;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use others::{ConvPrompt, CrossAttentionPrompt, Ssf};
@@ -104,6 +105,13 @@ pub struct Adapter {
     config: AdapterConfig,
     stages: Vec<Stage>,
     pub(super) head: Option<Linear>,
+    leave: Leave,
+}
+
+impl Drop for Adapter {
+    fn drop(&mut self) {
+        self.leave.begin();
+    }
 }
 
 #[derive(Debug)]
@@ -151,7 +159,7 @@ impl Adapter {
         } else {
             None
         };
-        Ok(Self { config: *config, stages, head })
+        Ok(Self { config: *config, stages, head, leave: Leave::default() })
     }
 
     /// What kind it is.
