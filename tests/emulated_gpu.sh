@@ -17,6 +17,8 @@ QMAMBAIQA_GPU=required on cargo test --release --no-default-features --features 
 for nodes in 0 7 100; do # recordings that fail, early and late
     EMULATED_GPU_CAPTURES=$nodes QMAMBAIQA_GPU=required on cargo test --release --no-default-features --features cuda,train --test gpu steady
 done
+# A recording that takes long enough for other threads to come in between.
+EMULATED_GPU_CAPTURE_MS=3 QMAMBAIQA_GPU=required on cargo test --release --no-default-features --features cuda,train --test gpu recordings
 TRY=1 QMAMBAIQA_GPU=required on "$target/release/examples/benchmark_gpu" qmamba-nano
 
 # The element, with its messages; each with what must be among them.

@@ -10,6 +10,7 @@ use qmambaiqa::{Options, Scorer, device};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 #[cfg(feature = "train")]
 mod common;
@@ -292,36 +293,46 @@ fn steady_batches_become_graphs() {
     }
 }
 
-/// Scorers that come and go leave a recording alone.
+/// What is freed by other threads leaves a recording alone. (`tests/emulated_gpu.sh` has recordings take long enough to meet it.)
 #[test]
 fn recordings_are_not_disturbed() {
     if gpu("recordings_are_not_disturbed").is_none() {
         return;
     }
-    let open = |precision| Scorer::open(&Options { device: "cuda".into(), precision, ..Options::default() });
-    let mut scorer = open(Precision::Standard).unwrap();
+    let adapter = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/compression.safetensors");
+    if !std::path::Path::new(adapter).exists() {
+        println!("skipped recordings_are_not_disturbed: no {adapter} here");
+        return;
+    }
+    let open = |precision| Scorer::open(&Options { device: "cuda".into(), precision, ..Options::default() }).unwrap();
+    let scorer = open(Precision::Standard);
     let crop = Crops::normalised(vec![0.5; 224 * 224 * 3]).unwrap();
-    let done = AtomicBool::new(false);
+    // Each with an adapter of its own on the GPU.
+    let exact = open(Precision::Exact);
+    let others: Vec<Scorer> = (0..300)
+        .map(|_| {
+            let mut other = exact.clone();
+            other.set_style_prompt(adapter, false).unwrap();
+            other
+        })
+        .collect();
+    for _ in 0..3 {
+        scorer.score_crops(&crop).unwrap();
+    }
+    let recorded = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let others = scope.spawn(|| {
-            let mut opened = 0;
-            while !done.load(Ordering::SeqCst) {
-                drop(open(Precision::Exact).unwrap());
-                opened += 1;
+        scope.spawn(|| {
+            for other in others {
+                drop(other);
+                if !recorded.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
             }
-            opened
         });
-        for style_prompt in ["none", "compression", "generative"] {
-            scorer.set_style_prompt(style_prompt, false).unwrap();
-            let scores = (0..4).map(|_| scorer.score_crops(&crop).unwrap().score).collect::<Vec<_>>();
-            assert!(scores.iter().all(|score| (score - scores[0]).abs() < 1e-3), "{scores:?}");
-        }
-        done.store(true, Ordering::SeqCst);
-        let opened = others.join().unwrap();
-        println!("{opened} scorers came and went beside 3 recordings");
-        assert!(opened > 3, "{opened}");
+        scorer.score_crops(&crop).unwrap();
+        recorded.store(true, Ordering::SeqCst);
     });
-    assert_eq!(scorer.graphs(), [3, 0]);
+    assert_eq!(scorer.graphs(), [1, 0]);
 }
 
 /// The device `auto` is the GPU, since it scores as the CPU does.

@@ -365,6 +365,8 @@ API int cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz
                        unsigned shared, Stream* stream, void** arguments, void**) {
     if (gx == 0 || gy > 65535 || gz > 65535 || gy * gz == 0 || bx * by * bz > 1024 || shared > 48 << 10) return INVALID_VALUE;
     const Body body = (*function->kernel)(arguments);
+    static const auto pause = std::chrono::milliseconds(environment("EMULATED_GPU_CAPTURE_MS", 0));
+    if (pause.count() > 0 && stream && stream->capture) std::this_thread::sleep_for(pause);
     const std::lock_guard lock(mutex);
     static const long bound = environment("EMULATED_GPU_LAUNCHES", -1);
     if (bound >= 0 && ++launches > bound) lost = LAUNCH_FAILED;

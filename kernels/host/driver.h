@@ -3,7 +3,8 @@
 // Work is done by a thread of its own, in the order in which it was given, so that what the program forgets to wait for shows.
 // Memory starts as NaN and ends as NaN, has guards at both ends, and is freed in the stream's order. A capture takes what a
 // real one takes and refuses what that refuses. EMULATED_GPU_MEMORY (bytes) bounds memory; after EMULATED_GPU_LAUNCHES
-// launches the GPU is lost; captures fail that have more than EMULATED_GPU_CAPTURES nodes.
+// launches the GPU is lost; captures fail that have more than EMULATED_GPU_CAPTURES nodes, and
+// take EMULATED_GPU_CAPTURE_MS for each launch.
 #pragma once
 #include <cstddef>
 #include <cstdint>
