@@ -53,7 +53,7 @@ pub(crate) fn is_in_use_here() -> bool {
 
 /// Nothing to wait for.
 #[derive(Debug, Default)]
-pub(crate) struct Leave;
+pub(crate) struct Leave(());
 
 impl Leave {
     pub(crate) fn begin(&mut self) {}
