@@ -69,31 +69,15 @@ fn rate(
     table(folder, work.path(), most)?;
     let settings = Settings {
         data: vec![work.path().to_owned()],
-        together: false,
-        auxiliary: vec![],
-        auxiliary_share: 0.5,
         model: variant.to_owned(),
-        start: None,
-        tuning: None,
-        mos_range: None,
-        teacher_features: None,
-        teacher_weight: 0.1,
-        rank_weight: 0.5,
-        distorted: 1,
         phases: vec![Phase { crop, epochs: 1 }],
         batch: BATCH,
         optimizer,
         autocast,
-        learning_rate: 2e-4,
         decay_every: None,
-        warmup: 100,
-        weight_decay: 0.05,
-        average: 0.999,
         validation: 0.0,
         split: SplitBy::Random,
-        fold: None,
-        validate_every: 1,
-        seed: 1,
+        ..Settings::default()
     };
     let ends = Mutex::new(Vec::new());
     let watch = |progress| {

@@ -349,35 +349,19 @@ fn auto_takes_the_gpu() {
 /// A short run of qmamba-nano on a folder's pictures.
 #[cfg(feature = "train")]
 fn short_run(folder: &std::path::Path) -> qmambaiqa::train::Settings {
-    use qmambaiqa::train::{Autocast, Optimizer, Phase, Settings, SplitBy};
+    use qmambaiqa::train::{Phase, Settings, SplitBy};
     common::make_data(folder);
     Settings {
         data: vec![folder.to_owned()],
-        together: false,
-        auxiliary: vec![],
-        auxiliary_share: 0.5,
-        model: "qmamba-nano".into(),
-        start: None,
-        tuning: None,
-        mos_range: None,
-        teacher_features: None,
-        teacher_weight: 0.1,
-        rank_weight: 0.5,
-        distorted: 1,
         phases: vec![Phase { crop: 32, epochs: 1 }],
         batch: 30,
-        optimizer: Optimizer::AdamW,
-        autocast: Autocast::None,
         learning_rate: 1e-3,
         decay_every: None,
         warmup: 1,
-        weight_decay: 0.05,
         average: 0.0,
         validation: 0.0,
         split: SplitBy::Random,
-        fold: None,
-        validate_every: 1,
-        seed: 1,
+        ..Settings::default()
     }
 }
 

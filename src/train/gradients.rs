@@ -126,7 +126,7 @@ impl Run<'_> {
 mod tests {
     use super::*;
     use crate::random::Random;
-    use crate::train::settings::{Autocast, Optimizer, Phase, Settings, SplitBy};
+    use crate::train::settings::{Autocast, Phase, Settings, SplitBy};
     use candle_core::Device;
     use std::path::Path;
 
@@ -142,31 +142,16 @@ mod tests {
         std::fs::write(folder.join("mos.csv"), table).unwrap();
         Settings {
             data: vec![folder.to_owned()],
-            together: false,
-            auxiliary: vec![],
-            auxiliary_share: 0.5,
-            model: "qmamba-nano".into(),
             start: Some("qmamba-nano".into()),
-            tuning: None,
-            mos_range: None,
-            teacher_features: None,
-            teacher_weight: 0.1,
-            rank_weight: 0.5,
-            distorted: 1,
             phases: vec![Phase { crop: 32, epochs: 2 }],
             batch: 20,
-            optimizer: Optimizer::AdamW,
-            autocast: Autocast::None,
             learning_rate: 1e-3,
             decay_every: None,
             warmup: 1,
-            weight_decay: 0.05,
             average: 0.0,
             validation: 0.0,
             split: SplitBy::Random,
-            fold: None,
-            validate_every: 1,
-            seed: 1,
+            ..Settings::default()
         }
     }
 

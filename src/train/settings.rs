@@ -193,6 +193,40 @@ pub struct Settings {
     pub seed: u64,
 }
 
+/// What the command line's options start from; the folders of pictures are yet to be named.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data: vec![],
+            together: false,
+            auxiliary: vec![],
+            auxiliary_share: 0.5,
+            model: "qmamba-nano".into(),
+            start: None,
+            tuning: None,
+            mos_range: None,
+            teacher_features: None,
+            teacher_weight: 0.1,
+            rank_weight: 0.5,
+            distorted: 1,
+            phases: vec![Phase { crop: 224, epochs: 9 }],
+            batch: 32,
+            optimizer: Optimizer::AdamW,
+            autocast: Autocast::None,
+            learning_rate: 2e-4,
+            decay_every: Some(3),
+            warmup: 100,
+            weight_decay: 0.05,
+            average: 0.999,
+            validation: 0.2,
+            split: SplitBy::Ranges,
+            fold: None,
+            validate_every: 1,
+            seed: 1,
+        }
+    }
+}
+
 impl Settings {
     /// Epochs of all phases.
     pub fn epochs(&self) -> usize {
