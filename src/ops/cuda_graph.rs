@@ -135,6 +135,7 @@ fn capture(device: &CudaDevice, work: impl Fn() -> Result<()>) -> Result<CudaGra
     // Candle panics where it cannot copy something, which is no reason to record on for ever.
     let worked = std::panic::catch_unwind(AssertUnwindSafe(work));
     let mut graph = None;
+    let mut tries = 0..1000;
     loop {
         // What was freed into a recording that has failed leaves an error, and whoever comes next is told of that instead of being
         // served: the recording's end too.
@@ -143,7 +144,8 @@ fn capture(device: &CudaDevice, work: impl Fn() -> Result<()>) -> Result<CudaGra
         let _ = stream.context().check_err();
         match stream.capture_status() {
             Ok(CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE) => break,
-            Ok(_) => {}
+            Ok(_) if tries.next().is_some() => {}
+            Ok(_) => bail!("the recording of a CUDA graph does not end"),
             Err(error) => return Err(error).w(), // the GPU is lost
         }
     }
