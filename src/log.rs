@@ -27,6 +27,7 @@
 //! Every record is written at once, so that a process that is killed leaves whole lines; of a VMAF log the end is missing
 //! then.
 
+use crate::crops::Scales;
 use crate::indicators::Indicators;
 use crate::pooling::Pool;
 use crate::scorer::Score;
@@ -39,7 +40,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Version of the fields of CSV and JSON lines.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// How a log is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,8 @@ pub struct Record<'a> {
     pub confidence: Option<f64>,
     /// Crops scored.
     pub crops: usize,
+    /// The reductions of the picture that they were taken of, such as `1,2,4`.
+    pub scales: Scales,
     /// The [indicators](crate::indicators), here and below.
     pub black: Option<f64>,
     pub change: Option<f64>,
@@ -102,14 +105,14 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// The record of a frame, `time` seconds into its stream.
     pub fn new(stream: &'a str, frame: u64, time: Option<f64>, score: &Score, names: (&'a str, &'a str)) -> Self {
-        let Score { score, raw, deviation, confidence, crops } = *score;
+        let Score { score, raw, deviation, confidence, crops, scales } = *score;
         let confidence = confidence.is_finite().then_some(confidence);
         let (black, change, frozen, sharpness, scene) = (None, None, None, None, None);
         let (schema, (model, style_prompt)) = (SCHEMA, names);
         #[rustfmt::skip]
         let record = Self {
-            schema, stream, frame, time, score, raw, deviation, confidence, crops, black, change, frozen, sharpness, scene,
-            model, style_prompt,
+            schema, stream, frame, time, score, raw, deviation, confidence, crops, scales, black, change, frozen, sharpness,
+            scene, model, style_prompt,
         };
         record
     }
@@ -232,7 +235,7 @@ mod tests {
 
     fn score(score: f64, crops: usize) -> Score {
         let confidence = if crops > 1 { 1.5 } else { f64::NAN };
-        Score { score, raw: score / 100.0, deviation: 0.5, confidence, crops }
+        Score { score, raw: score / 100.0, deviation: 0.5, confidence, crops, scales: Scales::NATIVE }
     }
 
     /// Two frames: one where all is known and one where little is.

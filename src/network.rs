@@ -119,8 +119,11 @@ impl Network {
                     crops.iter().filter_map(|crop| if let Crop::Normalised(v) = crop { Some(*v) } else { None });
                 Tensor::from_vec(values.collect::<Vec<_>>().concat(), (crops.len(), CROP, CROP, 3), &self.device)
             }
-            Crop::Window(_) => {
-                let windows = crops.iter().filter_map(|crop| if let Crop::Window(w) = crop { Some(*w) } else { None });
+            Crop::Window(..) => {
+                let windows = crops.iter().filter_map(|crop| match crop {
+                    Crop::Window(window, level) => Some((*window, *level)),
+                    Crop::Normalised(_) => None,
+                });
                 ops::crops_of(&windows.collect::<Vec<_>>(), &self.device)
             }
         };

@@ -1,11 +1,13 @@
 //! The quality of one frame, from what the network gives for its crops.
 
+use crate::crops::Scales;
 use serde::Serialize;
 
 /// The quality of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Score {
-    /// Mean over crops on the scale 0 (worst) to 100 (best).
+    /// Mean over crops on the scale 0 (worst) to 100 (best). Where crops were taken at several sizes of the picture, by a
+    /// network that knows of scales, each size counts by a weight that was learned.
     pub score: f64,
     /// Mean of the network's outputs, on the scale of its training's labels.
     pub raw: f64,
@@ -16,21 +18,37 @@ pub struct Score {
     pub confidence: f64,
     /// Crops that were scored.
     pub crops: usize,
+    /// The reductions of the picture that they were taken of.
+    pub scales: Scales,
 }
 
 impl Score {
-    /// From the outputs of at least one crop; `range` is that of the labels, worst and best.
-    pub(crate) fn of(raws: &[f64], (low, high): (f64, f64)) -> Self {
+    /// From the outputs of at least one crop, which count alike; `range` is that of the labels, worst and best.
+    pub(crate) fn of(raws: &[f64], range: (f64, f64)) -> Self {
         let n = raws.len() as f64;
         let raw = raws.iter().sum::<f64>() / n;
+        let squares = raws.iter().map(|r| (r - raw).powi(2)).sum::<f64>();
+        Self::new(raw, squares / (n - 1.0), 1.0 / n.sqrt(), raws.len(), range)
+    }
+
+    /// As [`of`](Self::of), of crops that count by `weights`, whose sum is 1.
+    pub(crate) fn weighted(raws: &[f64], weights: &[f64], range: (f64, f64), scales: Scales) -> Self {
+        let raw = raws.iter().zip(weights).map(|(r, w)| w * r).sum::<f64>();
+        // Of equal weights these are the sums of `of`: 1 - n / n^2 is (n - 1) / n.
+        let squared = weights.iter().map(|w| w * w).sum::<f64>();
+        let squares = raws.iter().zip(weights).map(|(r, w)| w * (r - raw).powi(2)).sum::<f64>();
+        Self { scales, ..Self::new(raw, squares / (1.0 - squared), squared.sqrt(), raws.len(), range) }
+    }
+
+    /// `variance` is that of the crops' outputs, `error` the standard error of their mean in proportion to its root.
+    fn new(raw: f64, variance: f64, error: f64, crops: usize, (low, high): (f64, f64)) -> Self {
         let score = (100.0 * (raw - low) / (high - low)).clamp(0.0, 100.0);
         let (mut deviation, mut confidence) = (0.0, f64::NAN);
-        if raws.len() > 1 {
-            let variance = raws.iter().map(|r| (r - raw).powi(2)).sum::<f64>() / (n - 1.0);
+        if crops > 1 {
             deviation = 100.0 * variance.sqrt() / (high - low).abs();
-            confidence = student_t(raws.len() - 1) * deviation / n.sqrt();
+            confidence = student_t(crops - 1) * deviation * error;
         }
-        Self { score, raw, deviation, confidence, crops: raws.len() }
+        Self { score, raw, deviation, confidence, crops, scales: Scales::NATIVE }
     }
 }
 
@@ -54,6 +72,22 @@ fn student_t(freedom: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_weights_change_nothing() {
+        for raws in [vec![0.5], vec![0.2, 0.8], vec![0.31, 0.62, 0.44, 0.57, 0.5]] {
+            let n = raws.len();
+            let plain = Score::of(&raws, (0.0, 1.0));
+            let weighted = Score::weighted(&raws, &vec![1.0 / n as f64; n], (0.0, 1.0), Scales::NATIVE);
+            let near = |a: f64, b: f64| (a - b).abs() < 1e-9 || a.is_nan() && b.is_nan();
+            assert!(near(plain.score, weighted.score) && near(plain.deviation, weighted.deviation), "{weighted:?}");
+            assert!(near(plain.confidence, weighted.confidence), "{plain:?} {weighted:?}");
+        }
+        // A crop that counts for nothing.
+        let two = Score::weighted(&[0.2, 0.4, 9.0], &[0.5, 0.5, 0.0], (0.0, 1.0), Scales::NATIVE);
+        let plain = Score::of(&[0.2, 0.4], (0.0, 1.0));
+        assert!((two.score - plain.score).abs() < 1e-9 && (two.deviation - plain.deviation).abs() < 1e-9);
+    }
 
     #[test]
     fn quantiles_are_those_of_the_tables() {

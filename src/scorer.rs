@@ -1,12 +1,12 @@
 //! Frames to scores: crops through the network, and what their results say together.
 
-use crate::crops::{Crop, CropPlan, Crops};
+use crate::crops::{Crop, CropPlan, Crops, Place, Scales};
 use crate::device;
 use crate::embedded::DEFAULT_MODEL;
 use crate::frame::{Frame, Region};
 use crate::model::load::Description;
 use crate::model::parameters::Precision;
-use crate::model::{Adapter, CROP};
+use crate::model::{Adapter, CROP, ScaleHead};
 use crate::network::Network;
 use crate::ops::simd::Level;
 use crate::random::Random;
@@ -246,12 +246,25 @@ impl Scorer {
         self.score_crops(&self.crops(frame, regions, plan, index)?)
     }
 
+    /// What becomes of a plan with this model and style prompt: weights without a head of scales judge a picture by its own
+    /// size, unless the plan names others.
+    pub fn plan(&self, plan: &CropPlan) -> CropPlan {
+        let own = plan.scales().is_auto() && self.scale_head().is_none();
+        if own { plan.with_scales(Scales::NATIVE) } else { *plan }
+    }
+
+    /// The head that knows of scales, of the weights in use.
+    fn scale_head(&self) -> Option<&ScaleHead> {
+        self.network.model.scale_head(self.prompt.as_deref())
+    }
+
     /// The crops that [`score_regions`](Self::score_regions) scores.
     ///
     /// # Errors
     /// As [`CropPlan::sample_regions`].
     pub fn crops(&self, frame: &Frame, regions: &[Region], plan: &CropPlan, index: u64) -> Result<Crops> {
         let as_windows = !self.network.device.is_cpu();
+        let plan = self.plan(plan);
         self.threads.install(|| plan.crops_of(frame, regions, index, as_windows))
     }
 
@@ -273,16 +286,34 @@ impl Scorer {
     /// As [`score`](Self::score), of any of them.
     pub fn score_batch(&self, frames: &[&Crops]) -> Result<Vec<Score>> {
         let crops: Vec<Crop> = frames.iter().flat_map(|frame| frame.each()).collect();
-        let raws = self.each_crop(&crops, |[_, score]| match score.to_vec1::<f32>()?.as_slice() {
-            &[raw] if raw.is_finite() => Ok(f64::from(raw)),
-            raw => Err(self.not_finite(format!("gives {raw:?} for this frame, no finite score"))),
+        let scale_head = self.scale_head();
+        // Of each crop its scale, where a head that knows of scales judges it.
+        let scales: Vec<Option<f64>> = frames
+            .iter()
+            .flat_map(|frame| {
+                let by_scale = frame.by_scale() && scale_head.is_some();
+                (0..frame.count()).map(move |i| frame.places().get(i).filter(|_| by_scale).map(|place| place.scale))
+            })
+            .collect();
+        let raws = self.each_crop(&crops, |i, [features, score]| {
+            let raw = match (scale_head, scales[i]) {
+                (Some(head), Some(scale)) => head.output(&features.flatten_all()?.to_vec1::<f32>()?, scale),
+                _ => match score.to_vec1::<f32>()?.as_slice() {
+                    &[raw] => f64::from(raw),
+                    raw => return Err(Error::Input(format!("{} scores of one crop", raw.len()))),
+                },
+            };
+            if raw.is_finite() { Ok(raw) } else { Err(self.not_finite(format!("gives {raw} for this frame, no finite score"))) }
         })?;
         let mut raws = &raws[..];
         let range = self.network.description.range.unwrap_or((0.0, 1.0));
         let each = frames.iter().map(|frame| {
             let own;
             (own, raws) = raws.split_at(frame.count());
-            Score::of(own, range)
+            match scale_head.filter(|_| frame.by_scale() && !frame.places().is_empty()) {
+                Some(head) => Score::weighted(own, &weights(head, frame.places()), range, frame.scales()),
+                None => Score { scales: frame.scales(), ..Score::of(own, range) },
+            }
         });
         Ok(each.collect())
     }
@@ -299,32 +330,42 @@ impl Scorer {
     /// # Errors
     /// A frame that no crop can be taken from, or features that are not finite.
     pub fn features(&self, frame: &Frame, plan: &CropPlan, index: u64) -> Result<Vec<f32>> {
-        let crops = self.crops(frame, &[], plan, index)?;
-        let all = self.each_crop(&crops.each(), |[features, _]| Ok(features.flatten_all()?.to_vec1::<f32>()?))?;
+        let all = self.crop_features(&self.crops(frame, &[], plan, index)?)?;
         let mut mean = vec![0f32; self.network.model.config().features()];
         for crop in &all {
             mean.iter_mut().zip(crop).for_each(|(m, v)| *m += v / all.len() as f32);
         }
-        if mean.iter().all(|v| v.is_finite()) {
-            Ok(mean)
-        } else {
-            Err(self.not_finite("gives features for this frame that are not finite".into()))
-        }
+        Ok(mean)
     }
 
-    /// What `read` gets of each crop's features and score.
-    fn each_crop<T: Send>(&self, crops: &[Crop], read: impl Fn([Tensor; 2]) -> Result<T> + Sync) -> Result<Vec<T>> {
+    /// What the head sees of each crop, `8 C` values.
+    ///
+    /// # Errors
+    /// Features that are not finite.
+    pub fn crop_features(&self, crops: &Crops) -> Result<Vec<Vec<f32>>> {
+        self.each_crop(&crops.each(), |_, [features, _]| {
+            let features = features.flatten_all()?.to_vec1::<f32>()?;
+            if features.iter().all(|v| v.is_finite()) {
+                Ok(features)
+            } else {
+                Err(self.not_finite("gives features for this frame that are not finite".into()))
+            }
+        })
+    }
+
+    /// What `read` gets of each crop's number, features and score.
+    fn each_crop<T: Send>(&self, crops: &[Crop], read: impl Fn(usize, [Tensor; 2]) -> Result<T> + Sync) -> Result<Vec<T>> {
         #[cfg(test)]
         if let Some(error) = self.pretence.lock().fault.as_mut().and_then(|fault| fault(crops)) {
             return Err(error);
         }
         if self.network.device.is_cpu() {
             // Crop by crop: what one crop gets can then not depend on those beside it, and its activations stay in cache.
-            let one = |crop: &Crop| -> Result<T> {
+            let one = |(i, crop): (usize, &Crop)| -> Result<T> {
                 let crop = Tensor::from_slice(&crop.values()?, (1, CROP, CROP, 3), &Device::Cpu)?;
-                read(self.network.pass(&crop, self.prompt.as_deref())?)
+                read(i, self.network.pass(&crop, self.prompt.as_deref())?)
             };
-            return self.threads.install(|| crops.par_iter().map(one).collect());
+            return self.threads.install(|| crops.par_iter().enumerate().map(one).collect());
         }
         self.on_gpu(crops, read).map_err(|error| match error {
             Error::Tensor(error) => Error::of_gpu(self.device(), &error),
@@ -341,16 +382,35 @@ impl Scorer {
         Error::Device { device: self.device(), message, advice: "take precision=exact, or the device `cpu`" }
     }
 
-    fn on_gpu<T>(&self, crops: &[Crop], read: impl Fn([Tensor; 2]) -> Result<T>) -> Result<Vec<T>> {
+    fn on_gpu<T>(&self, crops: &[Crop], read: impl Fn(usize, [Tensor; 2]) -> Result<T>) -> Result<Vec<T>> {
         let mut all = Vec::with_capacity(crops.len());
         for crops in crops.chunks(GPU_BATCH) {
             let [features, score] = self.network.on_gpu(crops, self.prompt.as_ref())?;
             for i in 0..crops.len() {
-                all.push(read([features.narrow(0, i, 1)?, score.narrow(0, i, 1)?])?);
+                all.push(read(all.len(), [features.narrow(0, i, 1)?, score.narrow(0, i, 1)?])?);
             }
         }
         Ok(all)
     }
+}
+
+/// How much each crop of a frame counts: as much as the others of its size, which count together by the head's share.
+fn weights(head: &ScaleHead, places: &[Place]) -> Vec<f64> {
+    // Regions of different sizes have scales of their own.
+    let same = |a: &Place, b: &Place| a.scale == b.scale;
+    let mut sizes: Vec<(Place, f64)> = Vec::new();
+    for place in places {
+        match sizes.iter_mut().find(|(size, _)| same(size, place)) {
+            Some((_, crops)) => *crops += 1.0,
+            None => sizes.push((*place, 1.0)),
+        }
+    }
+    let total: f64 = sizes.iter().map(|(size, _)| head.share(size.scale)).sum();
+    let weight = |place: &Place| {
+        let crops = sizes.iter().find(|(size, _)| same(size, place)).map_or(1.0, |(_, crops)| *crops);
+        head.share(place.scale) / total / crops
+    };
+    places.iter().map(weight).collect()
 }
 
 /// The file's name without folders and ending; an embedded model's name as it is.

@@ -46,7 +46,7 @@ fn a_picture_in_three_formats() {
     assert!((0.0..=100.0).contains(&score) && lines[0]["time"].is_null() && lines[0]["confidence"].is_number());
     assert_eq!((&lines[1]["summary"]["frames"], &lines[1]["summary"]["mean"]), (&1.into(), &lines[0]["score"]));
     let csv = good(dir.path(), &["score", "a,b", "--format", "csv"], b"");
-    assert!(csv.starts_with("source,frame,time,score,raw,deviation,confidence\n\"a,b\",0,,"), "{csv}");
+    assert!(csv.starts_with("source,frame,time,score,raw,deviation,confidence,scales\n\"a,b\",0,,"), "{csv}");
     let table = good(dir.path(), &["score", "a,b"], b"");
     assert!(table.lines().count() == 2 && table.contains(&format!("{score:.2}")), "{table}");
     let one = json(&good(dir.path(), &["score", "a,b", "--crops", "1", "--format", "json"], b""));

@@ -247,18 +247,19 @@ fn frames_of_yuv() {
     };
     let (cpu, gpu) = (open("cpu"), open("cuda"));
     let mut random = Random::new(6, 0);
-    let (width, height) = (320, 241);
+    let (width, height) = (640, 481);
     let bytes: Vec<u8> = (0..width * height * 3).map(|i| ((i / 5 % 256 + random.below(60)) / 2) as u8).collect();
     let (luma, chroma) = bytes.split_at(width * height);
     let planes = [Plane::new(luma, width), Plane::new(chroma, width)];
     let nv12 = Frame::new(PixelFormat::Nv12, width, height, &planes, Colour::BT601).unwrap();
     let rgb = Frame::new(PixelFormat::Rgb, width, height, &[Plane::new(&bytes, width * 3)], Colour::SRGB).unwrap();
-    let plan = CropPlan::new(2, Sampling::Random, 0).unwrap();
+    let plan = CropPlan::new(4, Sampling::Random, 0).unwrap().with_scales("1,2".parse().unwrap());
     let crops = |scorer: &Scorer| [&nv12, &rgb, &nv12].map(|frame| scorer.crops(frame, &[], &plan, 5).unwrap());
     let scores = |scorer: &Scorer| {
         let crops = crops(scorer);
         scorer.score_batch(&crops.each_ref()).unwrap().iter().map(|score| score.score).collect::<Vec<_>>()
     };
+    assert_eq!(crops(&gpu)[0].scales(), plan.scales());
     let (on_cpu, on_gpu) = (scores(&cpu), scores(&gpu));
     println!("CPU {on_cpu:?}, GPU {on_gpu:?}");
     assert!(on_cpu.iter().zip(&on_gpu).all(|(a, b)| (a - b).abs() < 0.01), "{on_cpu:?} {on_gpu:?}");

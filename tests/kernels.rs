@@ -3,14 +3,15 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use half::{bf16, f16};
-use qmambaiqa::crops::{CROP, CropPlan, Sampling};
-use qmambaiqa::frame::{ChromaSite, Colour, Frame, Matrix, PixelFormat, Plane, Range, Region};
+use qmambaiqa::crops::{CropPlan, Sampling};
+use qmambaiqa::frame::{ChromaSite, Colour, Frame, Matrix, PixelFormat, Plane, Range};
 use qmambaiqa::ops::kernels::crops::Inputs;
 use qmambaiqa::ops::kernels::layers::{self, Activation, After, Maps};
 use qmambaiqa::ops::kernels::{self, Type};
 use qmambaiqa::ops::selective_scan::{ScanOrders, Sizes};
 use qmambaiqa::ops::{self, selective_scan};
 use qmambaiqa::random::Random;
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -304,9 +305,11 @@ fn crops_have_the_bits_of_the_cpu() {
     let Some(mut emulator) = Emulator::new("crops") else { return };
     let sites = [ChromaSite::MPEG2, ChromaSite::JPEG, ChromaSite::COSITED];
     let formats = [PixelFormat::I420, PixelFormat::Yv12, PixelFormat::Nv12, PixelFormat::Nv21, PixelFormat::P01010le];
-    let (width, height) = (243usize, 231usize);
+    const CROPS: usize = 3;
     let mut random = Random::new(5, 0);
-    for (i, format) in formats.into_iter().enumerate() {
+    // Small frames, and ones that are reduced by two and by four.
+    let frames = [(243usize, 231usize), (907, 899)].into_iter().flat_map(|size| formats.map(|format| (size, format)));
+    for (i, ((width, height), format)) in frames.enumerate() {
         let wide = if format == PixelFormat::P01010le { 2 } else { 1 };
         let interleaved = format.planes() == 2;
         let chroma = width.div_ceil(2) * wide * if interleaved { 2 } else { 1 };
@@ -321,19 +324,23 @@ fn crops_have_the_bits_of_the_cpu() {
             let colour = Colour::new(Matrix::Bt709, range, site);
             let frame = Frame::new(format, width, height, &planes, colour).unwrap();
             let frame = frame.interlaced(interlaced).with_crop(3, 1, width - 4, height - 2).unwrap();
-            let plan = CropPlan::new(2, Sampling::Random, 7).unwrap();
+            let plan = CropPlan::new(CROPS, Sampling::Random, 7).unwrap();
             let expected = plan.sample(&frame, 0).unwrap();
             let expected = Tensor::from_slice(&expected, expected.len(), &Device::Cpu).unwrap();
             let mut inputs = Inputs::default();
-            for (x, y) in plan.positions(frame.width(), frame.height(), 0) {
-                let window = frame.window(Region::new(x, y, CROP, CROP)).unwrap();
-                inputs.push(&window.frame().unwrap().planes420().unwrap()).unwrap();
+            let places = plan.places(&frame, 0).unwrap();
+            let reductions: BTreeSet<usize> = places.iter().map(|place| place.reduction).collect();
+            assert_eq!(reductions.len(), if height < 448 { 1 } else { 3 });
+            for place in places {
+                let window = frame.window(place.region).unwrap();
+                let level = place.reduction.trailing_zeros();
+                inputs.push(&window.frame().unwrap().planes420().unwrap(), level).unwrap();
             }
             let Inputs { bytes, places, constants } = inputs;
             let places = places.iter().flat_map(|v| v.to_le_bytes()).collect();
             let inputs = [bytes, places, encode(&constants, Type::F32)];
             for (of, rounding) in TYPES {
-                let program = kernels::crops::crops(of, 2).unwrap();
+                let program = kernels::crops::crops(of, CROPS).unwrap();
                 let got = emulator.run(&program, &inputs);
                 let tolerance = if of == Type::F32 { 0.0 } else { rounding };
                 check(&format!("{format} interlaced {interlaced} {site:?} {of:?}"), &got[0], of, &expected, tolerance);

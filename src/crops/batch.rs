@@ -1,6 +1,7 @@
 //! The crops of a frame, on their way to a network.
 
-use super::{CROP, CropPlan, normalise};
+use super::places::Source;
+use super::{CROP, CropPlan, Place, Scales, normalise};
 use crate::frame::{Frame, Region, Window};
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -10,14 +11,20 @@ const VALUES: usize = CROP * CROP * 3;
 
 /// The crops of one frame, as a [`Scorer`](crate::Scorer) takes them.
 #[derive(Debug, Clone)]
-pub struct Crops(Form);
+pub struct Crops {
+    form: Form,
+    /// Where each was taken; none where that is not known.
+    places: Vec<Place>,
+    /// Whether they are scored by what they show of the picture: see [`by_scale`](Self::by_scale).
+    by_scale: bool,
+}
 
 #[derive(Debug, Clone)]
 enum Form {
     /// `(N, CROP, CROP, 3)`
     Normalised(Vec<f32>),
-    /// As the frame has them, a quarter of the bytes: a GPU makes the rest of it.
-    Windows(Vec<Window>),
+    /// As the frame has them, with exponents of their reductions: a GPU makes the rest of it.
+    Windows(Vec<(Window, u32)>),
 }
 
 /// One crop.
@@ -25,11 +32,12 @@ enum Form {
 pub(crate) enum Crop<'a> {
     /// `(CROP, CROP, 3)`
     Normalised(&'a [f32]),
-    Window(&'a Window),
+    /// A part of a frame, of the size of a crop after it is reduced by two to the power of the number.
+    Window(&'a Window, u32),
 }
 
 impl Crops {
-    /// Crops that have been cut and [normalised](normalise) already, `(N, CROP, CROP, 3)`.
+    /// Crops that have been cut and [normalised](normalise) already, `(N, CROP, CROP, 3)`, of a picture's own size.
     ///
     /// # Errors
     /// [`Error::Input`] where there are none, or a part of one.
@@ -40,22 +48,41 @@ impl Crops {
                 values.len()
             )));
         }
-        Ok(Self(Form::Normalised(values)))
+        Ok(Self { form: Form::Normalised(values), places: Vec::new(), by_scale: false })
     }
 
     /// How many there are; one at least.
     pub fn count(&self) -> usize {
-        match &self.0 {
+        match &self.form {
             Form::Normalised(values) => values.len() / VALUES,
             Form::Windows(windows) => windows.len(),
         }
     }
 
+    /// Where each was taken of the picture; none of [`normalised`](Self::normalised) crops.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// The reductions of the picture that they were taken of.
+    pub fn scales(&self) -> Scales {
+        match self.places[..] {
+            [] => Scales::NATIVE,
+            _ => Scales::of_levels(self.places.iter().map(|place| place.reduction.trailing_zeros())),
+        }
+    }
+
+    /// Whether a network that knows of scales judges each by its [`scale`](Place::scale). Crops of a plan for the picture's
+    /// own size only are judged without.
+    pub(crate) fn by_scale(&self) -> bool {
+        self.by_scale
+    }
+
     /// Each of them.
     pub(crate) fn each(&self) -> Vec<Crop<'_>> {
-        match &self.0 {
+        match &self.form {
             Form::Normalised(values) => values.chunks_exact(VALUES).map(Crop::Normalised).collect(),
-            Form::Windows(windows) => windows.iter().map(Crop::Window).collect(),
+            Form::Windows(windows) => windows.iter().map(|(window, level)| Crop::Window(window, *level)).collect(),
         }
     }
 }
@@ -68,8 +95,9 @@ impl<'a> Crop<'a> {
     pub(crate) fn values(&self) -> Result<Cow<'a, [f32]>> {
         match self {
             Self::Normalised(values) => Ok(Cow::Borrowed(values)),
-            Self::Window(window) => {
-                let mut values = window.frame()?.to_rgb()?;
+            Self::Window(window, level) => {
+                let mut values = vec![0f32; VALUES];
+                window.frame()?.reduced_rgb(*level, Region::new(0, 0, CROP, CROP), &mut values)?;
                 normalise(&mut values);
                 Ok(Cow::Owned(values))
             }
@@ -79,20 +107,33 @@ impl<'a> Crop<'a> {
 
 impl CropPlan {
     /// As [`sample_regions`](Self::sample_regions), for a scorer. `as_windows` is whether a GPU makes the values; frames of which
-    /// it cannot, and parts that are scaled up first, have them made here.
+    /// it cannot, and parts that are resampled first, have them made here.
     ///
     /// # Errors
     /// As [`sample_regions`](Self::sample_regions).
     pub fn crops_of(&self, frame: &Frame, regions: &[Region], frame_index: u64, as_windows: bool) -> Result<Crops> {
+        let by_scale = self.scales != Scales::NATIVE;
         if as_windows && frame.planes420().is_some() {
-            let whole = [Region::new(0, 0, frame.width(), frame.height())];
-            let places = self.rectangles(if regions.is_empty() { &whole } else { regions }, frame_index)?;
-            if places.iter().all(|place| (place.width, place.height) == (CROP, CROP)) {
-                let windows = places.into_iter().map(|place| frame.window(place)).collect::<Result<_>>()?;
-                return Ok(Crops(Form::Windows(windows)));
+            let places = self.rectangles(frame, regions, frame_index)?;
+            if let Some(levels) = self.levels(frame, regions)? {
+                let windows = places.iter().zip(levels).map(|(place, level)| Ok((frame.window(place.region)?, level)));
+                return Ok(Crops { form: Form::Windows(windows.collect::<Result<_>>()?), places, by_scale });
             }
         }
-        Ok(Crops(Form::Normalised(self.sample_regions(frame, regions, frame_index)?)))
+        let (values, places) = self.sample_with_places(frame, regions, frame_index)?;
+        Ok(Crops { form: Form::Normalised(values), places, by_scale })
+    }
+
+    /// Exponents of the reductions of the frame that give its crops; none where some are resampled.
+    fn levels(&self, frame: &Frame, regions: &[Region]) -> Result<Option<Vec<u32>>> {
+        let mut levels = Vec::with_capacity(self.crops());
+        for (region, plan) in self.spread_over(frame, regions) {
+            for view in plan.views(&frame.region(region)?)? {
+                let Source::Reduced { level } = view.source else { return Ok(None) };
+                levels.extend(std::iter::repeat_n(level, view.crops));
+            }
+        }
+        Ok(Some(levels))
     }
 }
 
@@ -104,19 +145,20 @@ mod tests {
 
     #[test]
     fn both_forms_have_the_same_values() {
-        let (width, height) = (500, 301);
-        let planes: Vec<Vec<u8>> = [(width, height), (250, 151), (250, 151)]
+        let (width, height) = (500, 461);
+        let planes: Vec<Vec<u8>> = [(width, height), (250, 231), (250, 231)]
             .iter()
             .map(|(w, h)| (0..w * h).map(|i: usize| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect())
             .collect();
         let planes: Vec<Plane> = planes.iter().zip([width, 250, 250]).map(|(p, s)| Plane::new(p, s)).collect();
         let frame = Frame::new(PixelFormat::I420, width, height, &planes, Colour::BT601).unwrap();
-        let regions = [Region::new(3, 5, 300, 290), Region::new(251, 30, 230, 224)];
+        let regions = [Region::new(3, 5, 471, 450), Region::new(251, 30, 230, 224)];
         for sampling in Sampling::ALL {
-            let plan = CropPlan::new(3, sampling, 7).unwrap();
+            let plan = CropPlan::new(5, sampling, 7).unwrap();
             for regions in [&regions[..], &[]] {
                 let crops = plan.crops_of(&frame, regions, 2, true).unwrap();
-                assert!(matches!(crops.0, Form::Windows(_)) && crops.count() == 3);
+                assert!(matches!(crops.form, Form::Windows(_)) && crops.count() == plan.crops());
+                assert_eq!(crops.scales().to_string(), "1,2");
                 let values: Vec<f32> =
                     crops.each().iter().flat_map(|crop| crop.values().unwrap().into_owned()).collect();
                 assert!(values == plan.sample_regions(&frame, regions, 2).unwrap(), "{sampling} {regions:?}");
@@ -125,9 +167,9 @@ mod tests {
         // One that is scaled up has no window, nor have other formats.
         let small = [Region::new(0, 0, 100, 100)];
         let plan = CropPlan::new(2, Sampling::Grid, 0).unwrap();
-        assert!(matches!(plan.crops_of(&frame, &small, 0, true).unwrap().0, Form::Normalised(_)));
+        assert!(matches!(plan.crops_of(&frame, &small, 0, true).unwrap().form, Form::Normalised(_)));
         let gray = Frame::new(PixelFormat::Gray8, width, height, &planes[..1], Colour::SRGB).unwrap();
-        assert!(matches!(plan.crops_of(&gray, &[], 0, true).unwrap().0, Form::Normalised(_)));
+        assert!(matches!(plan.crops_of(&gray, &[], 0, true).unwrap().form, Form::Normalised(_)));
     }
 
     #[test]

@@ -4,9 +4,23 @@ use crate::random::Random;
 
 use super::CROP;
 
-/// An even cover by `crops` crops: rows of equal or nearly equal numbers of crops, as many rows as come nearest to equal
-/// distances in both directions.
+/// An even cover by `crops` crops, the outermost touching the borders: rows of equal or nearly equal numbers of crops, as many
+/// rows as come nearest to equal distances in both directions.
 pub(super) fn grid(room: (usize, usize), crops: usize) -> Vec<(usize, usize)> {
+    rows_of(room, crops, spread)
+}
+
+/// An even sample by `crops` crops, each in the middle of its part of the picture: as [`grid`], but not as far apart.
+pub(super) fn cells(room: (usize, usize), crops: usize) -> Vec<(usize, usize)> {
+    rows_of(room, crops, middle)
+}
+
+/// Rows of crops; `place` gives the place of one of so many along a side.
+fn rows_of(
+    room: (usize, usize),
+    crops: usize,
+    place: impl Fn(usize, usize, usize) -> usize,
+) -> Vec<(usize, usize)> {
     // Spacing of r rows of crops / r columns: height / r against width r / crops. How far from equal, as a ratio.
     let (width, height) = ((room.0 + CROP) as f64, (room.1 + CROP) as f64);
     let unevenness = |rows: usize| (width * (rows * rows) as f64 / (height * crops as f64)).ln().abs();
@@ -25,8 +39,8 @@ pub(super) fn grid(room: (usize, usize), crops: usize) -> Vec<(usize, usize)> {
     let mut positions = Vec::with_capacity(crops);
     for row in 0..rows {
         let columns = before(row + 1) - before(row);
-        let top = spread(row, rows, room.1);
-        positions.extend((0..columns).map(|column| (spread(column, columns, room.0), top)));
+        let top = place(row, rows, room.1);
+        positions.extend((0..columns).map(|column| (place(column, columns, room.0), top)));
     }
     positions
 }
@@ -38,6 +52,15 @@ fn spread(index: usize, count: usize, room: usize) -> usize {
     }
     // No picture has a side for which this wraps.
     ((index as u128 * room as u128 + (count as u128 - 1) / 2) / (count as u128 - 1)) as usize
+}
+
+/// Place `index` of `count` in the middle of equal parts of a side that has `room` over a crop, moved into the picture.
+fn middle(index: usize, count: usize, room: usize) -> usize {
+    // In halves of a pixel, of the crop's centre times `count`.
+    let side = room as u128 + CROP as u128;
+    let centre = (2 * index as u128 + 1) * side;
+    let left = centre.saturating_sub(CROP as u128 * count as u128) / (2 * count as u128);
+    left.min(room as u128) as usize
 }
 
 /// The centre, then what lies around it on a lattice of half crops, nearest first, moved into the picture. Where the picture

@@ -1,6 +1,6 @@
 //! Crops over several regions of one picture.
 
-use super::{CROP, CropPlan, size_with_shorter_side};
+use super::{CropPlan, Place};
 use crate::Result;
 use crate::frame::{Frame, Region};
 
@@ -12,33 +12,41 @@ impl CropPlan {
     /// # Errors
     /// As [`CropPlan::sample`], of a region; and where one is not within the picture.
     pub fn sample_regions(&self, frame: &Frame, regions: &[Region], frame_index: u64) -> Result<Vec<f32>> {
-        if regions.is_empty() {
-            return self.sample(frame, frame_index);
-        }
-        let mut batch = Vec::new();
-        for (region, plan) in self.spread(regions) {
-            batch.append(&mut plan.sample(&frame.region(region)?, frame_index)?);
-        }
-        Ok(batch)
+        Ok(self.sample_with_places(frame, regions, frame_index)?.0)
     }
 
-    /// Where in the picture those crops lie, to a pixel: one that is taken after a small region is scaled up is smaller than
-    /// [`CROP`] there.
+    /// Where in the picture those crops lie.
     ///
     /// # Errors
-    /// As [`CropPlan::sample`], of a region.
-    pub fn rectangles(&self, regions: &[Region], frame_index: u64) -> Result<Vec<Region>> {
+    /// As [`sample_regions`](Self::sample_regions).
+    pub fn rectangles(&self, frame: &Frame, regions: &[Region], frame_index: u64) -> Result<Vec<Place>> {
         let mut all = Vec::with_capacity(self.crops());
-        for (region, plan) in self.spread(regions) {
-            let (width, height) = scaled(region.width, region.height)?;
-            let back = |at: usize, side: usize, scaled: usize| at * side / scaled;
-            all.extend(plan.positions(width, height, frame_index).into_iter().map(|(left, top)| {
-                let (x, y) = (back(left, region.width, width), back(top, region.height, height));
-                let end = (back(left + CROP, region.width, width), back(top + CROP, region.height, height));
-                Region::new(region.x + x, region.y + y, (end.0 - x).max(1), (end.1 - y).max(1))
-            }));
+        for (region, plan) in self.spread_over(frame, regions) {
+            all.extend(plan.places(&frame.region(region)?, frame_index)?);
+            shift(&mut all, plan.crops, region);
         }
         Ok(all)
+    }
+
+    /// Both at once.
+    pub(super) fn sample_with_places(
+        &self,
+        frame: &Frame,
+        regions: &[Region],
+        frame_index: u64,
+    ) -> Result<(Vec<f32>, Vec<Place>)> {
+        let (mut batch, mut places) = (Vec::new(), Vec::new());
+        for (region, plan) in self.spread_over(frame, regions) {
+            plan.sample_into(&frame.region(region)?, frame_index, &mut batch, &mut places)?;
+            shift(&mut places, plan.crops, region);
+        }
+        Ok((batch, places))
+    }
+
+    /// The regions of a frame that get crops, with a plan for each; the whole frame where none is given.
+    pub(super) fn spread_over(&self, frame: &Frame, regions: &[Region]) -> Vec<(Region, Self)> {
+        let whole = [Region::new(0, 0, frame.width(), frame.height())];
+        self.spread(if regions.is_empty() { &whole } else { regions })
     }
 
     /// The regions that get crops, with a plan for each.
@@ -64,9 +72,13 @@ impl CropPlan {
     }
 }
 
-/// The size at which crops are taken of a picture: its own, unless a side is under [`CROP`].
-pub(super) fn scaled(width: usize, height: usize) -> Result<(usize, usize)> {
-    if width < CROP || height < CROP { size_with_shorter_side(width, height, CROP) } else { Ok((width, height)) }
+/// Moves the last `count` places, which are within a region, to where they are in the picture.
+fn shift(places: &mut [Place], count: usize, region: Region) {
+    let first = places.len() - count;
+    for place in &mut places[first..] {
+        let within = place.region;
+        place.region = Region { x: region.x + within.x, y: region.y + within.y, ..within };
+    }
 }
 
 #[cfg(test)]

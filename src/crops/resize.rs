@@ -1,9 +1,11 @@
 //! Scaling of RGB pictures.
 
+use super::CROP;
+use crate::frame::{Frame, Region};
 use crate::{Error, Result};
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::F32x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::{CpuExtensions, FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 /// Most pixels that a scaled picture may have.
 pub const MAX_SCALED_PIXELS: usize = 16_000_000;
@@ -38,6 +40,49 @@ pub fn resize(rgb: &[f32], from: (usize, usize), to: (usize, usize)) -> Result<V
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
     Resizer::new().resize_typed(&source, &mut scaled, &options).map_err(|e| refuse(&e.to_string()))?;
     Ok(scaled.pixels().iter().flat_map(|pixel| pixel.0).map(|v| v.clamp(0.0, 1.0)).collect())
+}
+
+/// Pixels around a part that its resampling reads at most: Catmull-Rom reaches two pixels, twice as many where the picture is
+/// reduced by a factor under two.
+const AROUND: usize = 5;
+
+/// `part`, of the size of a crop, of a frame that is reduced by `2^level` and then resampled to `size` as [`resize`] does it,
+/// to `out` (height, width, 3). No more than the part is converted.
+///
+/// # Errors
+/// None that a valid frame and a part within `size` can reach.
+pub(super) fn resample(
+    frame: &Frame,
+    level: u32,
+    size: (usize, usize),
+    part: Region,
+    out: &mut [f32],
+) -> Result<()> {
+    let refuse = |e: &dyn std::fmt::Display| Error::Input(format!("cannot scale a picture to {}x{}: {e}", size.0, size.1));
+    let from = frame.reduced_size(level);
+    // Along one direction: the pixels that are read, and where the part begins among them and its length.
+    let span = |at: usize, from: usize, to: usize| {
+        let (begin, length) = (at as f64 * from as f64 / to as f64, CROP as f64 * from as f64 / to as f64);
+        let first = (begin as usize).saturating_sub(AROUND);
+        let end = ((begin + length).ceil() as usize + AROUND).min(from);
+        let begin = begin - first as f64;
+        (first, end - first, begin, length.min((end - first) as f64 - begin)) // sums of rounded numbers
+    };
+    let (left, width, x, across) = span(part.x, from.0, size.0);
+    let (top, height, y, down) = span(part.y, from.1, size.1);
+    let mut rgb = vec![0f32; width * height * 3];
+    frame.reduced_rgb(level, Region::new(left, top, width, height), &mut rgb)?;
+    let pixels: Vec<F32x3> = rgb.as_chunks::<3>().0.iter().map(|&pixel| F32x3::new(pixel)).collect();
+    let source = TypedImageRef::new(width as u32, height as u32, &pixels).map_err(|e| refuse(&e))?;
+    let mut scaled = TypedImage::<F32x3>::new(CROP as u32, CROP as u32);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).crop(x, y, across, down);
+    let mut resizer = Resizer::new();
+    // SAFETY: no extension is a subset of what any CPU has. Sums are then in one order on all of them.
+    unsafe { resizer.set_cpu_extensions(CpuExtensions::None) };
+    resizer.resize_typed(&source, &mut scaled, &options).map_err(|e| refuse(&e))?;
+    let values = scaled.pixels().iter().flat_map(|pixel| pixel.0).map(|v| v.clamp(0.0, 1.0));
+    out.iter_mut().zip(values).for_each(|(out, value)| *out = value);
+    Ok(())
 }
 
 /// (width, height) of a picture of that size scaled so that its shorter side is `side`, aspect kept.

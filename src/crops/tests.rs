@@ -158,7 +158,7 @@ fn a_batch_holds_the_normalised_crops() {
     let data = gray(500, 300);
     let frame = frame(&data, 500, 300);
     for sampling in Sampling::ALL {
-        let plan = plan(5, sampling);
+        let plan = plan(5, sampling).with_scales(Scales::NATIVE);
         let batch = plan.sample(&frame, 2).expect("valid");
         assert_eq!(batch.len(), 5 * CROP * CROP * 3);
         for (crop, (left, top)) in batch.chunks(CROP * CROP * 3).zip(plan.positions(500, 300, 2)) {
@@ -167,11 +167,93 @@ fn a_batch_holds_the_normalised_crops() {
             normalise(&mut expected);
             assert!(crop == expected, "{sampling} at ({left}, {top})");
         }
-        let rgb = frame.to_rgb().expect("valid");
-        assert!(batch == plan.sample_rgb(&rgb, 500, 300, 2).expect("valid"), "{sampling} of RGB");
         let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("threads");
         assert!(batch == single.install(|| plan.sample(&frame, 2)).expect("valid"), "{sampling} in one thread");
     }
+}
+
+/// The crops of every size are those of a picture that was reduced before.
+#[test]
+fn crops_of_halves_are_those_of_reduced_pictures() {
+    let (width, height) = (1001, 903);
+    let data = gray(width, height);
+    let whole = frame(&data, width, height);
+    for sampling in Sampling::ALL {
+        let plan = plan(7, sampling);
+        let (batch, places) = plan.sample_with_places(&whole, &[], 5).expect("valid");
+        let crops: Vec<&[f32]> = batch.chunks(CROP * CROP * 3).collect();
+        let reductions: Vec<usize> = places.iter().map(|place| place.reduction).collect();
+        let shares = super::scales::share_out(3, 7);
+        let expected = [1, 2, 4].into_iter().zip(shares).flat_map(|(reduction, crops)| vec![reduction; crops]);
+        assert_eq!(reductions, expected.collect::<Vec<_>>(), "{sampling}");
+        for (crop, place) in crops.iter().zip(&places) {
+            let level = place.reduction.trailing_zeros();
+            let side = CROP << level;
+            assert_eq!((place.region.width, place.region.height), (side, side));
+            let shorter = (height >> level) as f64 / CROP as f64;
+            assert!((place.scale - shorter.log2()).abs() < 1e-12);
+            let part = whole.region(place.region).expect("within");
+            let mut expected = vec![0f32; CROP * CROP * 3];
+            part.reduced_rgb(level, crate::frame::Region::new(0, 0, CROP, CROP), &mut expected).expect("within");
+            normalise(&mut expected);
+            assert!(*crop == expected, "{sampling} {place:?}");
+        }
+        assert_eq!(plan.rectangles(&whole, &[], 5).expect("valid"), places);
+        let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("threads");
+        assert!(batch == single.install(|| plan.sample(&whole, 5)).expect("valid"), "{sampling} in one thread");
+        // By hand: sizes that the picture has not are left out.
+        let places = plan.with_scales("2,8".parse().expect("valid")).places(&whole, 5).expect("valid");
+        assert!(places.len() == 7 && places.iter().all(|place| place.reduction == 2));
+    }
+}
+
+/// A picture on a larger or smaller display is scored as one that was scaled before.
+#[test]
+fn crops_follow_the_display_height() {
+    // Smooth, so that kernels agree but for their errors on it.
+    let (width, height) = (640, 360);
+    let value = |x: f64, y: f64| 127.5 + 60.0 * (x / 23.0).sin() + 60.0 * (y / 17.0).cos();
+    let render = |width: usize, height: usize, step: f64| -> Vec<u8> {
+        let at = |i: usize| ((i as f64 + 0.5) * step - 0.5).max(0.0);
+        (0..width * height).map(|i| value(at(i % width), at(i / width)).round() as u8).collect()
+    };
+    let data = render(width, height, 1.0);
+    let own = frame(&data, width, height);
+    for rows in [540, 720, 1080, 300, 280] {
+        let (w, h) = ((width * rows + height / 2) / height, rows);
+        let scaled = render(w, h, height as f64 / rows as f64);
+        let scaled = frame(&scaled, w, h);
+        let plan = plan(6, Sampling::Grid);
+        let displayed = plan.with_display_height(rows).expect("valid");
+        let (got, places) = displayed.sample_with_places(&own, &[], 0).expect("valid");
+        let (expected, of_scaled) = plan.sample_with_places(&scaled, &[], 0).expect("valid");
+        let worst = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(worst < 4.0 / 255.0 / 0.225, "{rows}: {worst}");
+        for (place, other) in places.iter().zip(of_scaled) {
+            assert_eq!((place.scale, place.reduction), (other.scale, other.reduction), "{rows}");
+            let back = |at: usize| at as f64 * height as f64 / rows as f64;
+            assert!((place.region.y as f64 - back(other.region.y)).abs() <= 1.0, "{rows}: {place:?} {other:?}");
+        }
+    }
+    // The display's own size, and where halves of the display are the picture, no resampling: the same values.
+    let plan = plan(4, Sampling::Grid);
+    let bits = |plan: CropPlan| plan.sample(&own, 0).expect("valid");
+    assert!(bits(plan) == bits(plan.with_display_height(360).expect("valid")));
+    let halved = plan.with_scales("2".parse().expect("valid")).with_display_height(720).expect("valid");
+    assert!(bits(plan.with_scales(Scales::NATIVE)) == bits(halved));
+    assert!(plan.with_display_height(MAX_DISPLAY_HEIGHT + 1).is_err());
+}
+
+#[test]
+fn pixels_are_made_square() {
+    let data = gray(400, 500);
+    let frame = frame(&data, 400, 500).with_pixel_aspect(2, 1).expect("valid");
+    let plan = plan(2, Sampling::Grid).with_scales(Scales::NATIVE);
+    let places = plan.places(&frame, 0).expect("valid");
+    assert!(places.iter().all(|place| (place.region.width, place.region.height) == (CROP / 2, CROP)), "{places:?}");
+    let stored = plan.with_square_pixels(false);
+    assert!(stored.places(&frame, 0).expect("valid").iter().all(|place| place.region.width == CROP));
+    assert!(stored.sample(&frame, 0).expect("valid") != plan.sample(&frame, 0).expect("valid"));
 }
 
 #[test]
@@ -222,8 +304,6 @@ fn absurd_shapes_are_refused() {
     assert!(resize(&[0.0; 3], (1, 1), (0, 2)).is_err());
     assert!(resize(&[0.0; 3], (1, 2), (2, 2)).is_err());
     assert!(resize(&[], (usize::MAX, 2), (2, 2)).is_err());
-    assert!(plan(1, Sampling::Grid).sample_rgb(&[0.0; 3], 2, 2, 0).is_err());
-    assert!(plan(1, Sampling::Grid).sample_rgb(&[], 0, 2, 0).is_err());
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) fn luma(frame: &Frame, part: Region, out: &mut [f32]) {
     if has_luma || frame.layout.family == Family::Gray {
         let (black, span, _) = levels(frame);
         for (y, out) in out.chunks_exact_mut(part.width).enumerate() {
-            unpack(frame, 0, part.y + y, part.x, out);
+            unpack(frame, 0, part.y + y, part.x, out, to_f32);
             out.iter_mut().for_each(|v| *v = ((*v - black) / span).clamp(0.0, 1.0));
         }
         return;
@@ -68,70 +68,118 @@ pub(super) fn column_weights(frame: &Frame) -> [f32; 4] {
     }
 }
 
+/// The samples of a component that a range of pixels in a row is made of. With horizontal subsampling there is one beyond each
+/// end, edges repeated.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub component: usize,
+    /// Whether two pixels share a sample.
+    pub subsampled: bool,
+    /// Samples, those beyond the ends included.
+    pub count: usize,
+    /// Of the pixels that the samples give, the first that belongs to the range.
+    pub start: usize,
+    /// First column of the plane that belongs to the range.
+    first: usize,
+    /// Columns of the plane.
+    columns: usize,
+}
+
+impl Span {
+    /// Of `width` pixels from `x` on.
+    pub fn new(frame: &Frame, component: usize, x: usize, width: usize) -> Self {
+        let subsampled = component > 0 && frame.layout.subsampling.0 == 1;
+        let (columns, _) = frame.layout.samples(component, frame.coded.0, frame.coded.1);
+        if !subsampled {
+            return Self { component, subsampled, count: width, start: 0, first: x, columns };
+        }
+        let pairs = (x + width - 1) / 2 - x / 2 + 1;
+        Self { component, subsampled, count: pairs + 2, start: x % 2, first: x / 2, columns }
+    }
+
+    /// Takes each sample of a row of the plane into its place in `out`; places beyond the plane's edges are left alone.
+    #[inline(always)]
+    pub fn read<T>(&self, frame: &Frame, y: usize, out: &mut [T], take: impl Fn(&mut T, u16)) {
+        let (first, there) = self.there();
+        unpack(frame, self.component, y, first, &mut out[there], take);
+    }
+
+    /// Repeats the outermost samples in the places beyond the plane's edges.
+    #[inline(always)]
+    pub fn repeat_edges<T: Copy>(&self, out: &mut [T]) {
+        let (_, there) = self.there();
+        let last = out.len() - 1;
+        if there.start == 1 {
+            out[0] = out[1];
+        }
+        if there.end == last {
+            out[last] = out[last - 1];
+        }
+    }
+
+    /// The first column of the plane that is read, and the places that have one.
+    #[inline(always)]
+    fn there(&self) -> (usize, std::ops::Range<usize>) {
+        if !self.subsampled {
+            return (self.first, 0..self.count);
+        }
+        // Place i is column first - 1 + i.
+        let missing_before = usize::from(self.first == 0);
+        let last = self.count - 1;
+        let missing_after = usize::from(self.first + last > self.columns);
+        (self.first + missing_before - 1, missing_before..last + 1 - missing_after)
+    }
+}
+
 /// One component of one row, at full resolution.
 struct Row {
-    component: usize,
-    /// Samples read: the first, and how many. With horizontal subsampling one beyond each end, edges repeated.
-    first: usize,
+    span: Span,
     samples: Vec<f32>,
     /// The second of two rows between which chroma lies.
     below: Vec<f32>,
-    /// Horizontally interpolated, from `start`; unused without subsampling.
+    /// Horizontally interpolated; unused without subsampling.
     wide: Vec<f32>,
-    start: usize,
     width: usize,
-    subsampled: bool,
     /// See [`column_weights`].
     weights: [f32; 4],
-    columns: usize,
 }
 
 impl Row {
     fn new(frame: &Frame, component: usize, part: Region) -> Self {
-        let subsampled = component > 0 && frame.layout.subsampling.0 == 1;
-        let (columns, _) = frame.layout.samples(component, frame.coded.0, frame.coded.1);
-        let (x, width) = (part.x, part.width);
-        let (first, count, pairs) = if subsampled {
-            let pairs = (x + width - 1) / 2 - x / 2 + 1;
-            (x / 2, pairs + 2, pairs)
-        } else {
-            (x, width, 0)
-        };
+        let span = Span::new(frame, component, part.x, part.width);
         Self {
-            component,
-            first,
-            samples: vec![0.0; count],
-            below: vec![0.0; count],
-            wide: vec![0.0; 2 * pairs],
-            start: if subsampled { x % 2 } else { 0 },
-            width,
-            subsampled,
+            span,
+            samples: vec![0.0; span.count],
+            below: vec![0.0; span.count],
+            wide: if span.subsampled { vec![0.0; 2 * (span.count - 2)] } else { Vec::new() },
+            width: part.width,
             weights: column_weights(frame),
-            columns,
         }
     }
 
     fn values(&self) -> &[f32] {
-        let from = if self.subsampled { &self.wide } else { &self.samples };
-        &from[self.start..self.start + self.width]
+        let from = if self.span.subsampled { &self.wide } else { &self.samples };
+        &from[self.span.start..self.span.start + self.width]
     }
 
     /// Reads and interpolates the values for picture row `y`.
     #[inline(always)]
     fn load(&mut self, frame: &Frame, y: usize) {
-        if self.component == 0 {
-            unpack(frame, self.component, y, self.first, &mut self.samples);
+        let span = self.span;
+        if span.component == 0 {
+            span.read(frame, y, &mut self.samples, to_f32);
             return;
         }
         let (above, below, weight) = chroma_rows(frame, y);
-        self.read(frame, above, false);
+        span.read(frame, above, &mut self.samples, to_f32);
         if weight != 0.0 {
-            self.read(frame, below, true);
+            span.read(frame, below, &mut self.below, to_f32);
             for (a, &b) in self.samples.iter_mut().zip(&self.below) {
                 *a += (b - *a) * weight;
             }
         }
-        if self.subsampled {
+        if span.subsampled {
+            span.repeat_edges(&mut self.samples);
             let [even_before, even_this, odd_this, odd_after] = self.weights;
             let (pairs, _) = self.wide.as_chunks_mut::<2>();
             let (before, this, after) = (&self.samples[..], &self.samples[1..], &self.samples[2..]);
@@ -140,27 +188,11 @@ impl Row {
             }
         }
     }
+}
 
-    #[inline(always)]
-    fn read(&mut self, frame: &Frame, y: usize, below: bool) {
-        let samples = if below { &mut self.below } else { &mut self.samples };
-        if !self.subsampled {
-            unpack(frame, self.component, y, self.first, samples);
-            return;
-        }
-        // Sample i is column first - 1 + i: read those that there are, repeat the edges.
-        let missing_before = usize::from(self.first == 0);
-        let last = samples.len() - 1;
-        let missing_after = usize::from(self.first + last > self.columns);
-        let there = missing_before..last + 1 - missing_after;
-        unpack(frame, self.component, y, self.first + missing_before - 1, &mut samples[there]);
-        if missing_before == 1 {
-            samples[0] = samples[1];
-        }
-        if missing_after == 1 {
-            samples[last] = samples[last - 1];
-        }
-    }
+#[inline(always)]
+fn to_f32(place: &mut f32, sample: u16) {
+    *place = f32::from(sample);
 }
 
 /// The two chroma rows between which picture row `y` lies, and the weight of the second.
@@ -170,7 +202,7 @@ impl Row {
 /// progressive frame (ITU-T H.262, figure 6-3), which is 1/4 down from the top field's row `2i` and 3/4 down from the bottom
 /// field's; cosited, they lie on row `2i` of their field.
 #[inline(always)]
-fn chroma_rows(frame: &Frame, y: usize) -> (usize, usize, f32) {
+pub(super) fn chroma_rows(frame: &Frame, y: usize) -> (usize, usize, f32) {
     if frame.layout.subsampling.1 == 0 {
         return (y, y, 0.0);
     }
@@ -193,9 +225,16 @@ fn chroma_rows(frame: &Frame, y: usize) -> (usize, usize, f32) {
     (row(position / 8), row(position / 8 + 1), (position % 8) as f32 / 8.0)
 }
 
-/// Samples of a component from column `first` on.
+/// Takes samples of a component from column `first` on, one for each place in `out`.
 #[inline(always)]
-fn unpack(frame: &Frame, component: usize, row: usize, first: usize, out: &mut [f32]) {
+fn unpack<T>(
+    frame: &Frame,
+    component: usize,
+    row: usize,
+    first: usize,
+    out: &mut [T],
+    take: impl Fn(&mut T, u16),
+) {
     let from = frame.layout.components[component];
     let plane = frame.planes[from.plane];
     let sample = frame.layout.sample;
@@ -203,35 +242,35 @@ fn unpack(frame: &Frame, component: usize, row: usize, first: usize, out: &mut [
     // The last sample's step may reach beyond the row, even beyond the plane.
     let bytes = &plane.data[start..start + (out.len() - 1) * from.step + sample.bytes];
     match (sample.bytes, from.step) {
-        (1, 1) => unpack_8::<1>(bytes, out),
-        (1, 2) => unpack_8::<2>(bytes, out),
-        (1, 3) => unpack_8::<3>(bytes, out),
-        (1, _) => unpack_8::<4>(bytes, out),
-        (_, 2) => unpack_16::<2>(bytes, sample.shift, out),
-        (_, 4) => unpack_16::<4>(bytes, sample.shift, out),
-        _ => unpack_16::<8>(bytes, sample.shift, out),
+        (1, 1) => unpack_8::<1, T>(bytes, out, take),
+        (1, 2) => unpack_8::<2, T>(bytes, out, take),
+        (1, 3) => unpack_8::<3, T>(bytes, out, take),
+        (1, _) => unpack_8::<4, T>(bytes, out, take),
+        (_, 2) => unpack_16::<2, T>(bytes, sample.shift, out, take),
+        (_, 4) => unpack_16::<4, T>(bytes, sample.shift, out, take),
+        _ => unpack_16::<8, T>(bytes, sample.shift, out, take),
     }
 }
 
 #[inline(always)]
-fn unpack_8<const STEP: usize>(bytes: &[u8], out: &mut [f32]) {
+fn unpack_8<const STEP: usize, T>(bytes: &[u8], out: &mut [T], take: impl Fn(&mut T, u16)) {
     let (whole, rest) = bytes.as_chunks::<STEP>();
     for (out, sample) in out.iter_mut().zip(whole) {
-        *out = f32::from(sample[0]);
+        take(out, sample[0].into());
     }
     if let (Some(out), &[sample, ..]) = (out.last_mut(), rest) {
-        *out = f32::from(sample);
+        take(out, sample.into());
     }
 }
 
 #[inline(always)]
-fn unpack_16<const STEP: usize>(bytes: &[u8], shift: u32, out: &mut [f32]) {
+fn unpack_16<const STEP: usize, T>(bytes: &[u8], shift: u32, out: &mut [T], take: impl Fn(&mut T, u16)) {
     let (whole, rest) = bytes.as_chunks::<STEP>();
     for (out, sample) in out.iter_mut().zip(whole) {
-        *out = f32::from(u16::from_le_bytes([sample[0], sample[1]]) >> shift);
+        take(out, u16::from_le_bytes([sample[0], sample[1]]) >> shift);
     }
     if let (Some(out), &[low, high, ..]) = (out.last_mut(), rest) {
-        *out = f32::from(u16::from_le_bytes([low, high]) >> shift);
+        take(out, u16::from_le_bytes([low, high]) >> shift);
     }
 }
 
@@ -268,7 +307,7 @@ impl Finish {
     }
 
     #[inline(always)]
-    fn row(&self, a: &[f32], b: &[f32], c: &[f32], out: &mut [f32]) {
+    pub(super) fn row(&self, a: &[f32], b: &[f32], c: &[f32], out: &mut [f32]) {
         let (out, _) = out.as_chunks_mut::<3>();
         match *self {
             Self::Direct { black, span, order } => {

@@ -11,8 +11,10 @@
 
 mod colour;
 mod convert;
+mod display;
 mod format;
 mod planes420;
+mod reduce;
 #[cfg(test)]
 mod reference;
 mod region;
@@ -23,6 +25,7 @@ mod window;
 pub use colour::{ChromaSite, Colour, Matrix, Position, Range};
 pub use format::PixelFormat;
 pub use planes420::Planes420;
+pub use reduce::MAX_LEVEL;
 pub use region::Region;
 pub use window::Window;
 
@@ -62,6 +65,10 @@ pub struct Frame<'a> {
     planes: [Plane<'a>; 3],
     colour: Colour,
     interlaced: bool,
+    /// Rows of the whole picture, of which a region may be shown.
+    picture_height: usize,
+    /// Width of a pixel over its height, as a fraction.
+    pixel_aspect: (u32, u32),
 }
 
 impl<'a> Frame<'a> {
@@ -102,8 +109,17 @@ impl<'a> Frame<'a> {
                 None => return Err(Error::Input(format!("{what}: plane {index} of stride {stride} overflows memory"))),
             }
         }
-        let shown = Region::new(0, 0, width, height);
-        Ok(Self { format, layout, coded: (width, height), shown, planes: kept, colour, interlaced: false })
+        Ok(Self {
+            format,
+            layout,
+            coded: (width, height),
+            shown: Region::new(0, 0, width, height),
+            planes: kept,
+            colour,
+            interlaced: false,
+            picture_height: height,
+            pixel_aspect: (1, 1),
+        })
     }
 
     /// Shows only this part of what the planes hold, in luma pixels (`GstVideoCropMeta`). Any offset will do: chroma is
@@ -114,6 +130,7 @@ impl<'a> Frame<'a> {
     pub fn with_crop(mut self, x: usize, y: usize, width: usize, height: usize) -> Result<Self> {
         let whole = Region::new(0, 0, self.coded.0, self.coded.1);
         self.shown = whole.part("crop", Region::new(x, y, width, height))?;
+        self.picture_height = height;
         Ok(self)
     }
 

@@ -156,6 +156,18 @@ impl Picture {
 
     /// R, G, B of the pixel, 0 to 1.
     pub(crate) fn rgb(&self, x: usize, y: usize, colour: Colour, interlaced: bool) -> [f64; 3] {
+        self.convert(colour, |c| self.sample(c, x, y, colour, interlaced))
+    }
+
+    /// R, G, B of the mean over `side` x `side` pixels from (x, y) on.
+    pub(crate) fn mean_rgb(&self, side: usize, x: usize, y: usize, colour: Colour, interlaced: bool) -> [f64; 3] {
+        let block = || (y..y + side).flat_map(|y| (x..x + side).map(move |x| (x, y)));
+        let sum = |c| block().map(|(x, y)| self.sample(c, x, y, colour, interlaced)).sum::<f64>();
+        self.convert(colour, |c| sum(c) / (side * side) as f64)
+    }
+
+    /// R, G, B of samples.
+    fn convert(&self, colour: Colour, sample: impl Fn(usize) -> f64) -> [f64; 3] {
         let top = (1u32 << self.depth) as f64;
         let scaled = |v: f64, chroma: bool| match (colour.range, chroma) {
             (Range::Limited, false) => (v / top * 256.0 - 16.0) / (235.0 - 16.0),
@@ -164,7 +176,7 @@ impl Picture {
             (Range::Full, true) => (v - top / 2.0) / (top - 1.0),
         };
         let name = self.format.name();
-        let sample = |c, chroma| scaled(self.sample(c, x, y, colour, interlaced), chroma);
+        let sample = |c, chroma| scaled(sample(c), chroma);
         let rgb = if self.components.len() == 1 {
             [sample(0, false); 3]
         } else if self.planes.concat().contains('R') {

@@ -75,6 +75,66 @@ fn every_matrix_agrees_with_the_reference() {
 }
 
 #[test]
+fn reduced_pictures_agree_with_the_reference() {
+    for (i, &format) in PixelFormat::ALL.iter().enumerate() {
+        let picture = Picture::new(format, 71, 75, noise(i as u32 + 50));
+        let planes = picture.pack(5, 0xff);
+        for (interlaced, corner) in [(false, (0, 0)), (true, (0, 0)), (false, (3, 1)), (true, (1, 5))] {
+            let colour = Colour::new(Matrix::Bt601, RANGES[i % 2], SITES[(i + corner.0) % 4]);
+            let shown = frame(&picture, &planes, colour).interlaced(interlaced);
+            let shown = shown.with_crop(corner.0, corner.1, 71 - corner.0, 75 - corner.1).expect("within");
+            for level in 1..=MAX_LEVEL {
+                let (side, (width, height)) = (1 << level, shown.reduced_size(level));
+                let mut got = vec![0f32; width * height * 3];
+                shown.reduced_rgb(level, Region::new(0, 0, width, height), &mut got).expect("within");
+                for at in (0..width * height).step_by(7) {
+                    let (x, y) = (at % width * side + corner.0, at / width * side + corner.1);
+                    let expected = picture.mean_rgb(side, x, y, colour, interlaced);
+                    for (got, expected) in got[at * 3..].iter().zip(expected) {
+                        let what = format!("{format} {colour:?} {interlaced} level {level} ({x}, {y})");
+                        assert!((f64::from(*got) - expected).abs() <= TOLERANCE, "{what}: {got} for {expected}");
+                    }
+                }
+                // A part has the same values.
+                let part = Region::new(width / 3, height / 2, width - width / 3, 1);
+                let mut row = vec![0f32; part.width * 3];
+                shown.reduced_rgb(level, part, &mut row).expect("within");
+                assert_eq!(bits(&row), bits(&got[(part.y * width + part.x) * 3..][..row.len()]), "{format} {level}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_reduced_picture_does_not_have_is_refused() {
+    let data = vec![9u8; 64 * 48];
+    let frame = Frame::new(PixelFormat::Gray8, 64, 48, &[Plane::new(&data, 64)], Colour::SRGB).expect("valid");
+    let rgb = |level, region: Region, values: usize| frame.reduced_rgb(level, region, &mut vec![0f32; values]);
+    assert!(rgb(2, Region::new(0, 0, 16, 12), 16 * 12 * 3).is_ok());
+    assert!(rgb(2, Region::new(0, 0, 16, 12), 5).unwrap_err().to_string().contains("576 values"));
+    assert!(rgb(2, Region::new(1, 0, 16, 12), 16 * 12 * 3).unwrap_err().to_string().contains("picture of 16x12"));
+    assert!(rgb(6, Region::new(0, 0, 1, 1), 3).unwrap_err().to_string().contains("0 to 5"));
+    assert!(rgb(5, Region::new(0, 0, 2, 2), 12).is_err() && rgb(5, Region::new(0, 0, 2, 1), 6).is_ok());
+    assert_eq!((frame.reduced_size(0), frame.reduced_size(5), frame.reduced_size(99)), ((64, 48), (2, 1), (0, 0)));
+}
+
+/// Sums of the brightest samples of the deepest format fit.
+#[test]
+fn white_stays_white_at_every_level() {
+    for format in [PixelFormat::P016Le, PixelFormat::I420, PixelFormat::Gray16Le] {
+        let picture = Picture::new(format, 64, 64, |c, _, _| if c == 0 { 0xffff } else { 0x8000 >> (16 - if format == PixelFormat::I420 { 8 } else { 16 }) });
+        let planes = picture.pack(0, 0);
+        let frame = frame(&picture, &planes, Colour::JPEG);
+        for level in 1..=MAX_LEVEL {
+            let (width, height) = frame.reduced_size(level);
+            let mut got = vec![0f32; width * height * 3];
+            frame.reduced_rgb(level, Region::new(0, 0, width, height), &mut got).expect("within");
+            assert!(got.iter().all(|v| *v == 1.0), "{format} {level}: {}", got[0]);
+        }
+    }
+}
+
+#[test]
 fn larger_odd_pictures_agree_with_the_reference() {
     for format in [PixelFormat::I420, PixelFormat::P01010le, PixelFormat::Yuy2, PixelFormat::Bgr] {
         let picture = Picture::new(format, 321, 241, noise(4));

@@ -1,6 +1,6 @@
 //! The filter behind frei0r's functions.
 
-use crate::crops::{CropPlan, Sampling};
+use crate::crops::{CropPlan, Sampling, Scales};
 use crate::frame::{Colour, Frame, PixelFormat, Plane};
 use crate::indicators::Watch;
 use crate::log::{Format, Log, Record};
@@ -25,7 +25,7 @@ const fn parameter(name: &'static CStr, is_text: bool, explanation: &'static CSt
     Parameter { name, explanation, is_text }
 }
 
-pub(super) const PARAMETERS: [Parameter; 6] = [
+pub(super) const PARAMETERS: [Parameter; 8] = [
     parameter(c"log", true, c"File to write scores to: .jsonl, .csv, or .json in VMAF's layout"),
     parameter(c"crops", false, c"Crops of 224x224 scored in each frame, 1 to 64"),
     parameter(c"interval", false, c"Seconds between scored frames; 0: every frame"),
@@ -36,6 +36,8 @@ pub(super) const PARAMETERS: [Parameter; 6] = [
         false,
         c"Seconds in a unit of the host's time: 0.001 with ffmpeg, 1 with hosts that keep to frei0r",
     ),
+    parameter(c"scales", true, c"Sizes of the picture that crops are taken of: auto, or reductions such as 1,2,4"),
+    parameter(c"display-height", false, c"Rows of the display that quality is judged on; 0: the picture's own"),
 ];
 
 /// A parameter's value. Texts stay as C has them, which asks for them again.
@@ -49,7 +51,7 @@ pub(super) enum Value {
 pub(super) struct Filter {
     size: (usize, usize),
     /// In the order of [`PARAMETERS`].
-    values: [Value; 6],
+    values: [Value; 8],
     state: State,
 }
 
@@ -113,7 +115,9 @@ impl Filter {
         let text = |text: &str| Value::Text(CString::new(text).unwrap_or_default());
         let Options { model, style_prompt, .. } = Options::default();
         let [crops, interval, time_unit] = [4.0, 0.0, 0.001].map(Value::Number);
-        let values = [text(""), crops, interval, text(&style_prompt), text(&model), time_unit];
+        let scales = text(&Scales::default().to_string());
+        let own_height = Value::Number(0.0);
+        let values = [text(""), crops, interval, text(&style_prompt), text(&model), time_unit, scales, own_height];
         Ok(Self { size: (width, height), values, state: State::New })
     }
 
@@ -160,7 +164,7 @@ impl Filter {
             Value::Text(text) => text.to_str().map_err(|_| Error::Input(format!("{text:?} is not UTF-8"))),
             Value::Number(_) => Ok(""),
         };
-        let (path, crops, interval, time_unit) = (text(0)?, number(1), number(2), number(5));
+        let (path, crops, interval, time_unit, rows) = (text(0)?, number(1), number(2), number(5), number(7));
         if path.is_empty() {
             return Err(Error::Input("no log, so nothing is scored: frei0r=qmambaiqa:scores.jsonl names one".into()));
         }
@@ -168,7 +172,11 @@ impl Filter {
         if crops.fract() != 0.0 || !(0.0..=1e6).contains(&crops) {
             return Err(Error::Input(format!("crops {crops} is not a number of crops")));
         }
+        if rows.fract() != 0.0 || !(0.0..=1e6).contains(&rows) {
+            return Err(Error::Input(format!("display-height {rows} is not a number of rows")));
+        }
         let plan = CropPlan::new(crops as usize, Sampling::default(), 0)?;
+        let plan = plan.with_scales(text(6)?.parse()?).with_display_height(rows as usize)?;
         if Duration::try_from_secs_f64(interval).is_err() {
             return Err(Error::Input(format!("interval {interval} is not a number of seconds from 0 on")));
         }

@@ -2,6 +2,7 @@
 
 use super::adapter::{Injection, PromptSize};
 use super::parameters::{Loaded, Precision, Scope};
+use super::scale_head::{PREFIX, ScaleHead};
 use super::{Adapter, AdapterConfig, Config, QMamba};
 use crate::weights_file::WeightsFile;
 use crate::{Error, Result};
@@ -103,10 +104,16 @@ pub fn is_adapters(name: &str) -> bool {
     ADAPTED.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// 128 bits that change with any name, shape or value of the network's own tensors.
+/// Whether a tensor is of a head that knows of scales, which a network or an adapter may have beside its head.
+pub fn is_scale_heads(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
+
+/// 128 bits that change with any name, shape or value of the network's own tensors; a head of scales, which no adapter
+/// depends on, does not count.
 pub fn fingerprint<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> Result<String> {
     let mut hash = blake3::Hasher::new();
-    let own = tensors.into_iter().filter(|(name, _)| !is_adapters(name)).collect::<BTreeMap<_, _>>();
+    let own = tensors.into_iter().filter(|(name, _)| !is_adapters(name) && !is_scale_heads(name)).collect::<BTreeMap<_, _>>();
     for (name, tensor) in own {
         hash.update(format!("{name}{:?}", tensor.dims()).as_bytes());
         // By pieces that stay in cache.
@@ -159,9 +166,11 @@ pub fn network_on(
     // A head in such a file is the network's.
     let adapter_config =
         AdapterConfig { head: false, ..adapter_config(&description.metadata, &tensors).map_err(wrong)? };
-    let mut source = Loaded { tensors, precision, device: device.clone(), activations };
     let of_file = |e| unusable(&e, path, device);
-    let model = QMamba::new(Scope::new(&mut source), &description.config).map_err(of_file)?;
+    let scale_head = ScaleHead::take(&mut tensors, description.config.features()).map_err(of_file)?;
+    let mut source = Loaded { tensors, precision, device: device.clone(), activations };
+    let mut model = QMamba::new(Scope::new(&mut source), &description.config).map_err(of_file)?;
+    model.scale_head = scale_head;
     source.activations = DType::F32; // adapters'
     let adapter = if has_adapter {
         Some(Adapter::new(&mut source, &description.config, &adapter_config).map_err(of_file)?)
@@ -211,7 +220,9 @@ pub fn adapter(
         }
     }
     let of_file = |e| unusable(&e, path, device);
-    let adapter = Adapter::new(&mut source, &description.config, &config).map_err(of_file)?;
+    let scale_head = ScaleHead::take(&mut source.tensors, description.config.features()).map_err(of_file)?;
+    let mut adapter = Adapter::new(&mut source, &description.config, &config).map_err(of_file)?;
+    adapter.scale_head = scale_head;
     match source.tensors.keys().next() {
         Some(name) => Err(wrong(format!("has an unknown tensor `{name}`"))),
         None => Ok(adapter),
@@ -223,7 +234,8 @@ pub fn adapter(
 /// # Errors
 /// The file's description of the adapter cannot be understood.
 pub fn adapter_alone(file: &WeightsFile, path: &Path) -> Result<Option<AdapterConfig>> {
-    let alone = file.tensors.keys().all(|name| is_adapters(name) || name.starts_with("classifier.head."));
+    let of_adapter = |name: &str| is_adapters(name) || name.starts_with("classifier.head.") || is_scale_heads(name);
+    let alone = file.tensors.keys().all(|name| of_adapter(name));
     if !alone || file.tensors.is_empty() {
         return Ok(None);
     }

@@ -5,10 +5,12 @@ mod blocks;
 mod config;
 pub mod load;
 pub mod parameters;
+mod scale_head;
 mod ss2d;
 
 pub use adapter::{Adapter, AdapterConfig};
 pub use config::{CROP, Config};
+pub use scale_head::ScaleHead;
 
 use blocks::{Linear, Norm, PatchEmbed, Prepared, VssBlock, downsample};
 use candle_core::{DType, Result, Tensor};
@@ -22,6 +24,8 @@ pub struct QMamba {
     stages: Vec<Stage>,
     norm: Norm,
     head: Linear,
+    /// Of scales, where the weights have one.
+    scale_head: Option<ScaleHead>,
     activations: DType,
 }
 
@@ -66,6 +70,7 @@ impl QMamba {
             stages,
             norm: Norm::new(scope.pp("norm"), config.features())?,
             head: Linear::exact(scope.pp("head"), config.features(), 1)?,
+            scale_head: None,
             activations: scope.activations(),
         })
     }
@@ -73,6 +78,15 @@ impl QMamba {
     /// The configuration that the network was built from.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The head that goes with the features of [`forward`](Self::forward) and knows of scales, where there is one: an adapter's
+    /// with the adapter's own head, else the network's.
+    pub fn scale_head<'a>(&'a self, adapter: Option<&'a Adapter>) -> Option<&'a ScaleHead> {
+        match adapter {
+            Some(adapter) if adapter.head.is_some() => adapter.scale_head.as_ref(),
+            _ => self.scale_head.as_ref(),
+        }
     }
 
     /// The type of its activations.

@@ -7,14 +7,15 @@ use crate::crops::CROP;
 use crate::frame::Window;
 use candle_core::{Device, Error, Result, Tensor, bail};
 
-/// Normalised crops `(N, CROP, CROP, 3)`, `f32` and to the bit what the CPU makes, from windows of that size on frames of 4:2:0.
-pub(crate) fn crops_of(windows: &[&Window], device: &Device) -> Result<Tensor> {
+/// Normalised crops `(N, CROP, CROP, 3)`, `f32` and bit-identical to the CPU's, from windows on frames of 4:2:0, each with the
+/// exponent of its reduction: its side is `CROP << level`.
+pub(crate) fn crops_of(windows: &[(&Window, u32)], device: &Device) -> Result<Tensor> {
     let mut inputs = Inputs::default();
-    for window in windows {
+    for &(window, level) in windows {
         let frame = window.frame().map_err(Error::wrap)?;
         match frame.planes420() {
-            Some(planes) if (frame.width(), frame.height()) == (CROP, CROP) => inputs.push(&planes)?,
-            _ => bail!("crops: no window of 4:2:0 and of a crop's size, but {frame:?}"),
+            Some(planes) if frame.reduced_size(level) == (CROP, CROP) => inputs.push(&planes, level)?,
+            _ => bail!("crops: no window of 4:2:0 and of a crop's size at level {level}, but {frame:?}"),
         }
     }
     let Inputs { bytes, places, constants } = inputs;

@@ -3,7 +3,7 @@
 use super::convert;
 use super::imp::QMambaIqa;
 use super::state::{Job, Scored};
-use crate::crops::{CropPlan, Crops};
+use crate::crops::Crops;
 use crate::frame::Region;
 use crate::indicators::Luma;
 use crate::scorer::Score;
@@ -33,7 +33,7 @@ impl QMambaIqa {
     /// What a frame shows, and the crops that are to be scored.
     fn look(&self, job: &Job, buffer: &gst::BufferRef) -> crate::Result<Seen> {
         let Job { scorer, info, settings, frame, regions, .. } = job;
-        let plan = CropPlan::new(settings.crops as usize, settings.sampling.into(), settings.seed)?;
+        let plan = settings.plan()?;
         let mapped = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
             .map_err(|e| crate::Error::Input(format!("its buffer does not hold {info:?}: {e}")))?;
         let picture = convert::frame(&mapped, info)?;
@@ -41,7 +41,7 @@ impl QMambaIqa {
         let regions = if regions.is_empty() { vec![area] } else { regions.clone() };
         let crops = scorer.crops(&picture, &regions, &plan, *frame)?;
         let luma = Luma::of(&picture.region(area)?)?;
-        let places = if settings.overlay { plan.rectangles(&regions, *frame)? } else { Vec::new() };
+        let places = crops.places().iter().map(|place| place.region).collect();
         Ok(Seen { crops, regions, places, luma })
     }
 

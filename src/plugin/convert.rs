@@ -67,7 +67,9 @@ pub fn frame<'a>(
     let interlaced = mapped.is_interlaced();
     let frame = Frame::new(format, width, height, &planes, colour(info))?.interlaced(interlaced);
     let Region { x, y, width, height } = shown(mapped.buffer(), info);
-    frame.with_crop(x, y, width, height)
+    let aspect = info.par();
+    let [wide, high] = [aspect.numer(), aspect.denom()].map(|number| u32::try_from(number).unwrap_or(1).max(1));
+    frame.with_crop(x, y, width, height)?.with_pixel_aspect(wide, high)
 }
 
 /// The part of a buffer's picture that its crop meta leaves.

@@ -64,11 +64,11 @@ impl ObjectImpl for QMambaIqa {
 
     fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let mut settings = self.settings.lock();
-        let before = settings.region.clone();
+        let before = settings.clone();
         properties::set(&mut settings, id, value);
-        if pspec.name() == "region" {
+        if matches!(pspec.name(), "region" | "scales") {
             drop(settings);
-            self.check_region(before);
+            self.check(before);
             return;
         }
         if pspec.name() == "style-prompt" {

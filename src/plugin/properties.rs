@@ -1,7 +1,7 @@
 //! The element's properties: one row each, which says how GObject sees it and where in the settings it lives.
 
 use super::settings::Settings;
-use crate::crops::MAX_CROPS;
+use crate::crops::{MAX_CROPS, MAX_DISPLAY_HEIGHT};
 use glib::prelude::*;
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -84,6 +84,12 @@ static TABLE: LazyLock<Vec<Property>> = LazyLock::new(|| vec![
     property!(ParamSpecUInt64 "seed",
         "Seed of random sampling: with the frame's number it decides the places, so that a run repeats",
         seed, mutable_playing()),
+    property!(text "scales", "Sizes of the picture that crops are taken of: `auto` (the picture and its halves, down to the size of a \
+        crop), or a list of reductions such as 1,2,4 (1 = the picture's own size)", scales, mutable_playing()),
+    property!(ParamSpecUInt "display-height", "Height in rows of the display that quality is judged on: pictures are scaled to it \
+        before crops are taken (0 = the picture's own)", display_height, maximum(MAX_DISPLAY_HEIGHT as u32), mutable_playing()),
+    property!(ParamSpecBoolean "square-pixels", "Scale pictures with a pixel aspect ratio other than 1:1 to square pixels before \
+        crops are taken", square_pixels, mutable_playing()),
     property!(text "region", "Part of each frame that is looked at, as x,y,width,height in pixels (empty = all of it); one that is \
         smaller than a crop is scaled up, as frames are", region, mutable_playing()),
     property!(ParamSpecBoolean "roi-meta", "Take crops of the regions of interest that buffers carry \

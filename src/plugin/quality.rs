@@ -1,6 +1,7 @@
 //! The quality that a buffer carries.
 
 use super::state::Job;
+use crate::crops::Scales;
 use crate::frame::Region;
 use crate::indicators::Indicators;
 use crate::scorer::Score;
@@ -23,6 +24,8 @@ pub struct FrameQuality {
     pub confidence: f64,
     /// Crops scored.
     pub crops: u32,
+    /// The reductions of the picture that they were taken of; in the meta a text such as `1,2,4`.
+    pub scales: Scales,
     /// Name of the model.
     pub model: String,
     /// Name of the adapter, or `none`.
@@ -47,6 +50,7 @@ impl FrameQuality {
             deviation: score.deviation,
             confidence: score.confidence,
             crops: score.crops as u32,
+            scales: score.scales,
             model: job.scorer.model_name().to_owned(),
             style_prompt: job.scorer.style_prompt_name().to_owned(),
             frame: job.frame,
@@ -101,6 +105,7 @@ impl FrameQuality {
         structure.set("deviation", self.deviation);
         structure.set("confidence", self.confidence);
         structure.set("crops", self.crops);
+        structure.set("scales", self.scales.to_string());
         structure.set("model", &self.model);
         structure.set("style-prompt", &self.style_prompt);
         structure.set("frame", self.frame);
@@ -125,6 +130,7 @@ impl FrameQuality {
             deviation: structure.get("deviation").ok()?,
             confidence: structure.get("confidence").ok()?,
             crops: structure.get("crops").ok()?,
+            scales: structure.get::<&str>("scales").ok()?.parse().ok()?,
             model: structure.get("model").ok()?,
             style_prompt: structure.get("style-prompt").ok()?,
             frame: structure.get("frame").ok()?,

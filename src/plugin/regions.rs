@@ -12,14 +12,17 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 impl QMambaIqa {
-    /// Refuses a region that is none while the element runs: the one `before` stays. What is wrong before that, the start says.
-    pub(super) fn check_region(&self, before: String) {
-        let checked = self.settings.lock().region();
+    /// Refuses a region or scales that are none while the element runs: those of `before` stay. What is wrong before that, the
+    /// start says.
+    pub(super) fn check(&self, before: Settings) {
+        let mut settings = self.settings.lock();
+        let checked = settings.region().map(drop).and_then(|()| settings.plan().map(drop));
         if let Err(e) = checked
             && self.state.lock().is_some()
         {
-            self.settings.lock().region = before;
-            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("the region stays as it was: {e}"));
+            (settings.region, settings.scales) = (before.region, before.scales);
+            drop(settings);
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("the setting stays as it was: {e}"));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{LogFormat, Precision, Sampling};
 use crate::Result;
+use crate::crops::{CropPlan, Scales};
 use crate::frame::Region;
 use crate::scorer::Options;
 use gstreamer as gst;
@@ -18,6 +19,11 @@ pub(super) struct Settings {
     pub crops: u32,
     pub sampling: Sampling,
     pub seed: u64,
+    /// Text of [`Scales`].
+    pub scales: String,
+    /// Rows that pictures are displayed at; 0 for their own.
+    pub display_height: u32,
+    pub square_pixels: bool,
     /// Text of a [`Region`]; empty: the whole frame.
     pub region: String,
     /// Whether the crops are taken of the regions of interest that a buffer names.
@@ -69,6 +75,9 @@ impl Default for Settings {
             crops: DEFAULT_CROPS,
             sampling: Sampling::default(),
             seed: 0,
+            scales: Scales::default().to_string(),
+            display_height: 0,
+            square_pixels: true,
             region: String::new(),
             roi_meta: false,
             roi_type: String::new(),
@@ -100,6 +109,13 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// How crops are taken.
+    pub fn plan(&self) -> Result<CropPlan> {
+        let plan = CropPlan::new(self.crops as usize, self.sampling.into(), self.seed)?;
+        let plan = plan.with_scales(self.scales.parse()?).with_square_pixels(self.square_pixels);
+        plan.with_display_height(self.display_height as usize)
+    }
+
     /// The region that is set; none for the whole frame.
     pub fn region(&self) -> Result<Option<Region>> {
         if self.region.is_empty() { Ok(None) } else { self.region.parse().map(Some) }

@@ -70,6 +70,7 @@ impl State {
     pub fn open(settings: &Settings, element: &str) -> Result<Self, gst::ErrorMessage> {
         let wrong = |e| gst::error_msg!(gst::LibraryError::Settings, ("{e}"));
         settings.region().map_err(wrong)?;
+        settings.plan().map_err(wrong)?;
         let (threads, precision) = (settings.threads as usize, settings.precision.into());
         let options = Options { threads, precision, ..settings.options.clone() };
         let scorer = Scorer::open(&options)

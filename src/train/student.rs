@@ -46,6 +46,7 @@ impl Student {
                 if tensors.get("classifier.head.weight").is_some_and(|head| head.dims().first() != Some(&1)) {
                     tensors.retain(|name, _| !name.starts_with(HEAD)); // of another task
                 }
+                tensors.retain(|name, _| !load::is_scale_heads(name)); // fitted to the features that will change
                 (Config::named(&settings.model)?, tensors)
             }
         };

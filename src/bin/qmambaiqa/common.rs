@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
-use qmambaiqa::crops::{Bars, CropPlan, active};
+use qmambaiqa::crops::{Bars, CropPlan, Scales, active};
 use qmambaiqa::frame::{Frame, Region};
 use qmambaiqa::{Options, Scorer};
 use std::io::{self, IsTerminal, Write};
@@ -33,6 +33,17 @@ pub struct ScorerArgs {
     /// Seed of random crops
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Sizes of a picture that crops are taken of: auto (the picture and its halves, down to the size of a crop), or a list of
+    /// reductions such as 1,2,4 (1: the picture's own size)
+    #[arg(long, default_value = "auto")]
+    pub scales: Scales,
+    /// Height in rows of the display that quality is judged on: pictures are scaled to it before crops are taken (0: the
+    /// picture's own)
+    #[arg(long, default_value_t = 0)]
+    pub display_height: usize,
+    /// Take pixels as they are stored, without scaling pictures to square ones
+    #[arg(long)]
+    pub no_square_pixels: bool,
     /// Device that scores: auto, cpu, cuda, cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -46,7 +57,9 @@ pub struct ScorerArgs {
 
 impl ScorerArgs {
     pub fn plan(&self) -> Result<CropPlan> {
-        Ok(CropPlan::new(self.crops, self.sampling.parse()?, self.seed)?)
+        let plan = CropPlan::new(self.crops, self.sampling.parse()?, self.seed)?;
+        let plan = plan.with_scales(self.scales).with_square_pixels(!self.no_square_pixels);
+        Ok(plan.with_display_height(self.display_height)?)
     }
 
     pub fn options(&self) -> Result<Options> {

@@ -3,6 +3,7 @@
 use crate::common::{self, Format, ScorerArgs, line};
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
+use qmambaiqa::crops::Scales;
 use qmambaiqa::train::dataset::Labels;
 use qmambaiqa::train::evaluation::{self, Evaluation, Within};
 use serde::Serialize;
@@ -44,6 +45,8 @@ struct Report<'a> {
     crops: usize,
     sampling: &'a str,
     seed: u64,
+    scales: Scales,
+    display_height: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     within: Vec<Within>,
 }
@@ -85,6 +88,8 @@ pub fn run(args: &Args) -> Result<bool> {
         crops: plan.crops(),
         sampling: plan.sampling().nick(),
         seed: plan.seed(),
+        scales: scorer.plan(&plan).scales(),
+        display_height: plan.display_height(),
         within,
     };
     match args.format {

@@ -5,7 +5,7 @@ use crate::source::{self, Kind};
 use crate::video;
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
-use qmambaiqa::crops::CropPlan;
+use qmambaiqa::crops::{CropPlan, Scales};
 use qmambaiqa::frame::Frame;
 use qmambaiqa::indicators::{Indicators, Watch};
 use qmambaiqa::log::{self, Log, Record};
@@ -73,6 +73,7 @@ struct Line<'a> {
     raw: f64,
     deviation: f64,
     confidence: Option<f64>,
+    scales: Scales,
 }
 
 #[derive(Serialize)]
@@ -190,6 +191,7 @@ impl Job {
                 raw: score.raw,
                 deviation: score.deviation,
                 confidence: score.confidence.is_finite().then_some(score.confidence),
+                scales: score.scales,
             })
         };
         read(&mut each)?;
@@ -221,7 +223,7 @@ impl Output {
         let w = self.width;
         match self.format {
             Format::Json => Ok(()),
-            Format::Csv => line("source,frame,time,score,raw,deviation,confidence"),
+            Format::Csv => line("source,frame,time,score,raw,deviation,confidence,scales"),
             Format::Table => line(&format!(
                 "{:w$}  {:>7}  {:>10}  {:>6}  {:>8}  {:>9}  {:>10}",
                 "source", "frame", "time", "score", "raw", "deviation", "confidence"

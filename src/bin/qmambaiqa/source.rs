@@ -78,6 +78,8 @@ struct Header {
     format: PixelFormat,
     colour: Colour,
     scan: Scan,
+    /// Width of a pixel over its height.
+    pixel_aspect: (u32, u32),
 }
 
 /// What is called with each scored frame: its number, its time in seconds, itself, what of it is looked at, its score.
@@ -144,7 +146,8 @@ pub fn read_y4m(reader: impl Read, interval: Duration, each: Look) -> Result<()>
             Plane::new(frame.get_v_plane(), chroma * bytes),
         ];
         let frame = Frame::new(header.format, width, height, &planes[..header.format.planes()], header.colour)?;
-        if each(index, time, &frame.interlaced(interlaced))?.is_break() {
+        let (wide, high) = header.pixel_aspect;
+        if each(index, time, &frame.interlaced(interlaced).with_pixel_aspect(wide, high)?)?.is_break() {
             break;
         }
     }
@@ -181,6 +184,7 @@ fn header(line: &[u8]) -> Result<Header> {
     let line = String::from_utf8_lossy(line);
     let (mut width, mut height) = (0, 0);
     let (mut space, mut range, mut scan) = ("420", Range::Limited, Scan::Progressive);
+    let mut pixel_aspect = (1, 1);
     for field in line.split_whitespace().skip(1) {
         let side = |text: &str| match text.parse::<u64>() {
             Ok(side) if (1..=MAX_SIDE).contains(&side) => Ok(side),
@@ -198,6 +202,12 @@ fn header(line: &[u8]) -> Result<Header> {
                 "LIMITED" => Range::Limited,
                 _ => bail!("Y4M header: colour range `{text}` is neither FULL nor LIMITED"),
             };
+        } else if let Some(text) = field.strip_prefix('A') {
+            let Some((w, h)) = text.split_once(':').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?))) else {
+                bail!("Y4M header: pixel aspect ratio `{text}` is not WIDTH:HEIGHT");
+            };
+            // 0:0 stands for an unknown one.
+            pixel_aspect = if w == 0 || h == 0 { (1, 1) } else { (w, h) };
         } else if let Some(text) = field.strip_prefix('I') {
             scan = match text {
                 "t" | "b" => Scan::Interlaced,
@@ -227,7 +237,7 @@ fn header(line: &[u8]) -> Result<Header> {
     };
     // The format has no word for it; this is what GStreamer takes.
     let matrix = if height < 720 { Matrix::Bt601 } else { Matrix::Bt709 };
-    Ok(Header { format, colour: Colour::new(matrix, range, siting), scan })
+    Ok(Header { format, colour: Colour::new(matrix, range, siting), scan, pixel_aspect })
 }
 
 /// Whether a frame's parameters, `Ixyz`, say that its rows were taken at two times.

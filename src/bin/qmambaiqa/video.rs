@@ -170,6 +170,9 @@ pub fn element(options: &Options, plan: &CropPlan, area: Area, interval: Duratio
         .property("crops", plan.crops() as u32)
         .property_from_str("sampling", plan.sampling().nick())
         .property("seed", plan.seed())
+        .property("scales", plan.scales().to_string())
+        .property("display-height", plan.display_height() as u32)
+        .property("square-pixels", plan.square_pixels())
         .property("region", area.region.map(|region| region.to_string()))
         .property("skip-black-bars", area.skip_black_bars)
         .property("interval", u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX))
@@ -258,6 +261,7 @@ fn play(pipeline: &gst::Pipeline, path: &Path, each: Each) -> Result<()> {
                         deviation: quality.deviation,
                         confidence: quality.confidence,
                         crops: quality.crops as usize,
+                        scales: quality.scales,
                     };
                     each(quality.frame, time, &quality.indicators, score)?;
                 }

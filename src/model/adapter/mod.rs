@@ -9,6 +9,7 @@ mod style_prompt;
 use super::blocks::Linear;
 use super::config::Config;
 use super::parameters::{Scope, Source};
+use super::scale_head::ScaleHead;
 use crate::ops::gpu::Leave;
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -105,6 +106,8 @@ pub struct Adapter {
     config: AdapterConfig,
     stages: Vec<Stage>,
     pub(super) head: Option<Linear>,
+    /// Of scales, beside a head of its own.
+    pub(super) scale_head: Option<ScaleHead>,
     leave: Leave,
 }
 
@@ -159,7 +162,7 @@ impl Adapter {
         } else {
             None
         };
-        Ok(Self { config: *config, stages, head, leave: Leave::default() })
+        Ok(Self { config: *config, stages, head, scale_head: None, leave: Leave::default() })
     }
 
     /// What kind it is.

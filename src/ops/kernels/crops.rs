@@ -2,6 +2,8 @@
 
 use super::{LANES, Program, Type, WARPS, typed};
 use crate::crops::{CROP, MEAN, STD};
+#[cfg(doc)]
+use crate::frame::MAX_LEVEL;
 use crate::frame::Planes420;
 use candle_core::{Result, bail};
 
@@ -17,11 +19,11 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Adds the crop that lies at the corner of `planes`.
+    /// Adds the crop that lies at the corner of `planes`, after a reduction by `2^level`, which is [`MAX_LEVEL`] at most.
     ///
     /// # Errors
     /// Over 2^31 bytes in all.
-    pub fn push(&mut self, planes: &Planes420) -> Result<()> {
+    pub fn push(&mut self, planes: &Planes420, level: u32) -> Result<()> {
         let mut at = [0; 3];
         for (i, plane) in planes.planes.iter().enumerate() {
             // Interleaved chroma is one plane.
@@ -34,7 +36,7 @@ impl Inputs {
         let Planes420 { strides, chroma_step, chroma_offsets, bytes, shift, chroma_size, corner, .. } = *planes;
         let starts = [at[0], at[1] + chroma_offsets[0], at[2] + chroma_offsets[1], strides[0], strides[1], chroma_step];
         let samples = [bytes, shift, chroma_size.0, chroma_size.1, planes.centred.into(), planes.interlaced.into()];
-        for number in starts.into_iter().chain(samples).chain([corner.0, corner.1, 0, 0]) {
+        for number in starts.into_iter().chain(samples).chain([corner.0, corner.1, level as usize, 0]) {
             match i32::try_from(number) {
                 Ok(number) => self.places.push(number as u32),
                 Err(_) => bail!("crops: {number} bytes are over 2^31; give it a smaller batch"),

@@ -1,7 +1,7 @@
 //! What is trained and judged for a protocol, one thing after the other; what is done already is not done again.
 
 use super::{Kind, Outcome, Protocol, Run, Set};
-use crate::crops::{CropPlan, Sampling};
+use crate::crops::{CropPlan, Sampling, Scales};
 use crate::model::AdapterConfig;
 use crate::model::adapter::Injection;
 use crate::train::dataset::Labels;
@@ -209,7 +209,7 @@ impl<'a> Job<'a> {
         let scorer = Scorer::open(&options)?;
         let labels = Labels::for_split(&p.sets[set].path, &SplitBy::Random)?;
         let (_, rows) = labels.split(&SplitBy::Random, p.validation, None, p.seed + repeat as u64)?;
-        let plan = CropPlan::new(p.crops, Sampling::Random, p.seed)?;
+        let plan = CropPlan::new(p.crops, Sampling::Random, p.seed)?.with_scales(Scales::NATIVE);
         let begin = Instant::now();
         let scores = evaluation::predict(&scorer, &plan, &labels, &rows, || ())?;
         let opinions: Vec<f64> = rows.iter().map(|&row| labels.rows[row].mos).collect();

@@ -35,6 +35,10 @@ pub struct Args {
     /// distortions without it
     #[arg(long)]
     by: Option<String>,
+    /// Write the features of each crop: `features` has a row for each crop, `image` the number of its picture, `scale` the
+    /// log2 of the reduced picture's shorter side over a crop's (.safetensors only)
+    #[arg(long, conflicts_with = "plot")]
+    each_crop: bool,
     #[command(flatten)]
     scorer: ScorerArgs,
 }
@@ -53,11 +57,14 @@ struct Entry {
     mos: f64,
     kind: String,
     features: Vec<f32>,
+    /// Of each crop, where those are asked for.
+    crops: Vec<(f64, Vec<f32>)>,
 }
 
 pub fn run(args: &Args) -> Result<bool> {
     let written = match args.out.extension().and_then(OsStr::to_str) {
-        Some("csv") => write_csv as fn(&Path, &[Entry]) -> Result<()>,
+        Some("csv") if !args.each_crop => write_csv as fn(&Path, &[Entry]) -> Result<()>,
+        Some("safetensors") if args.each_crop => write_crops,
         Some("safetensors") => write_tensors,
         _ => bail!("{}: features are written as .safetensors or .csv", args.out.display()),
     };
@@ -75,10 +82,18 @@ pub fn run(args: &Args) -> Result<bool> {
     for row in labels.rows {
         let path = labels.folder.join(&row.image);
         let picture = read_image(&path)?;
-        let features = scorer.features(&evaluation::frame(&picture)?, &plan, 0);
-        let features = features.with_context(|| path.display().to_string())?;
+        let at = || path.display().to_string();
+        let frame = evaluation::frame(&picture)?;
+        let (mut features, mut crops) = (Vec::new(), Vec::new());
+        if args.each_crop {
+            let sampled = scorer.crops(&frame, &[], &plan, 0).with_context(at)?;
+            let scales = sampled.places().iter().map(|place| place.scale);
+            crops = scales.zip(scorer.crop_features(&sampled).with_context(at)?).collect();
+        } else {
+            features = scorer.features(&frame, &plan, 0).with_context(at)?;
+        }
         let kind = if args.by.is_some() { row.group } else { row.distortion };
-        entries.push(Entry { image: row.image, mos: row.mos, kind, features });
+        entries.push(Entry { image: row.image, mos: row.mos, kind, features, crops });
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -93,7 +108,7 @@ pub fn run(args: &Args) -> Result<bool> {
         let title = format!("Features of {} ({})", scorer.model_name(), scorer.style_prompt_name());
         plot::draw(plot, &title, &axes, &points, &kinds)?;
     }
-    let values = entries.first().map_or(0, |e| e.features.len());
+    let values = entries.first().map_or(0, |e| e.crops.first().map_or(&e.features, |(_, crop)| crop).len());
     line(&format!("{}: {} pictures, {values} features each", args.out.display(), entries.len()))?;
     Ok(true)
 }
@@ -111,6 +126,19 @@ fn write_csv(path: &Path, entries: &[Entry]) -> Result<()> {
         Ok(csv.flush()?)
     };
     write().with_context(|| path.display().to_string())
+}
+
+fn write_crops(path: &Path, entries: &[Entry]) -> Result<()> {
+    let crops = || entries.iter().enumerate().flat_map(|(i, entry)| entry.crops.iter().map(move |crop| (i, crop)));
+    let (count, values) = (crops().count(), crops().next().map_or(0, |(_, (_, features))| features.len()));
+    let tensors = BTreeMap::from([
+        ("features".to_owned(), (vec![count, values], crops().flat_map(|(_, (_, f))| f.iter().copied()).collect())),
+        ("scale".to_owned(), (vec![count], crops().map(|(_, (scale, _))| *scale as f32).collect())),
+        ("image".to_owned(), (vec![count], crops().map(|(i, _)| i as f32).collect())),
+        ("mos".to_owned(), (vec![entries.len()], entries.iter().map(|e| e.mos as f32).collect())),
+    ]);
+    let images = serde_json::to_string(&entries.iter().map(|e| e.image.as_str()).collect::<Vec<_>>())?;
+    Ok(weights_file::write(path, &tensors, WriteDtype::F32, &BTreeMap::from([("images".to_owned(), images)]))?)
 }
 
 fn write_tensors(path: &Path, entries: &[Entry]) -> Result<()> {
