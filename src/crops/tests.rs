@@ -1,5 +1,5 @@
 use super::*;
-use crate::frame::{Colour, PixelFormat, Plane};
+use crate::frame::{Colour, Frame, PixelFormat, Plane};
 use proptest::prelude::*;
 use std::collections::HashSet;
 
@@ -105,6 +105,16 @@ fn enough_crops_cover_the_picture() {
             }
         }
     }
+}
+
+#[test]
+fn crops_of_several_sizes_lie_in_the_middle_of_their_parts() {
+    let places = |crops, width, height| positions::cells((width - CROP, height - CROP), crops);
+    assert_eq!(places(1, 1920, 1080), [(848, 428)]);
+    assert_eq!(places(2, 960, 540), [(128, 158), (608, 158)]);
+    assert_eq!(places(4, 960, 540), [(128, 23), (608, 23), (128, 293), (608, 293)]);
+    // Moved into the picture where the parts are smaller than a crop.
+    assert_eq!(places(4, 300, 240), [(0, 0), (76, 0), (0, 16), (76, 16)]);
 }
 
 #[test]
@@ -239,8 +249,9 @@ fn crops_follow_the_display_height() {
     let plan = plan(4, Sampling::Grid);
     let bits = |plan: CropPlan| plan.sample(&own, 0).expect("valid");
     assert!(bits(plan) == bits(plan.with_display_height(360).expect("valid")));
-    let halved = plan.with_scales("2".parse().expect("valid")).with_display_height(720).expect("valid");
-    assert!(bits(plan.with_scales(Scales::NATIVE)) == bits(halved));
+    let one = self::plan(1, Sampling::Grid);
+    let halved = one.with_scales("2".parse().expect("valid")).with_display_height(720).expect("valid");
+    assert!(bits(one.with_scales(Scales::NATIVE)) == bits(halved));
     assert!(plan.with_display_height(MAX_DISPLAY_HEIGHT + 1).is_err());
 }
 
