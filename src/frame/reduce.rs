@@ -131,13 +131,24 @@ impl Mean {
     fn load(&mut self, frame: &Frame, rows: &[(usize, u32)]) {
         self.sums.fill(0);
         for &(row, weight) in rows {
-            self.span.read(
-                frame,
-                row,
-                &mut self.sums,
-                #[inline(always)]
-                |sum, sample| *sum += weight * u32::from(sample),
-            );
+            // Luma's rows all have a weight of 1, and are most of what is read: no products for them.
+            if weight == 1 {
+                self.span.read(
+                    frame,
+                    row,
+                    &mut self.sums,
+                    #[inline(always)]
+                    |sum, sample| *sum += u32::from(sample),
+                );
+            } else {
+                self.span.read(
+                    frame,
+                    row,
+                    &mut self.sums,
+                    #[inline(always)]
+                    |sum, sample| *sum += weight * u32::from(sample),
+                );
+            }
         }
         let sums = if self.span.subsampled {
             self.span.repeat_edges(&mut self.sums);
