@@ -303,7 +303,11 @@ impl Scorer {
                     raw => return Err(Error::Input(format!("{} scores of one crop", raw.len()))),
                 },
             };
-            if raw.is_finite() { Ok(raw) } else { Err(self.not_finite(format!("gives {raw} for this frame, no finite score"))) }
+            if raw.is_finite() {
+                Ok(raw)
+            } else {
+                Err(self.not_finite(format!("gives {raw} for this frame, no finite score")))
+            }
         })?;
         let mut raws = &raws[..];
         let range = self.network.description.range.unwrap_or((0.0, 1.0));
@@ -354,7 +358,11 @@ impl Scorer {
     }
 
     /// What `read` gets of each crop's number, features and score.
-    fn each_crop<T: Send>(&self, crops: &[Crop], read: impl Fn(usize, [Tensor; 2]) -> Result<T> + Sync) -> Result<Vec<T>> {
+    fn each_crop<T: Send>(
+        &self,
+        crops: &[Crop],
+        read: impl Fn(usize, [Tensor; 2]) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
         #[cfg(test)]
         if let Some(error) = self.pretence.lock().fault.as_mut().and_then(|fault| fault(crops)) {
             return Err(error);

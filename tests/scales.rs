@@ -81,10 +81,9 @@ fn meta_names_the_sizes_that_were_scored() {
 
 #[test]
 fn settings_that_are_none_are_named() {
-    for (element, message) in [
-        ("scales=3", "scales `3`: expected `auto`, or reductions"),
-        ("scales=1,,2", "such as 1,2,4"),
-    ] {
+    for (element, message) in
+        [("scales=3", "scales `3`: expected `auto`, or reductions"), ("scales=1,,2", "such as 1,2,4")]
+    {
         let error = run(&format!("{} ! qmambaiqa {element}", source("width=320,height=240"))).unwrap_err();
         assert!(error.contains(message), "{error}");
     }
@@ -175,7 +174,9 @@ fn command_line_scores_sizes_and_displays() {
     };
     assert_eq!(of_b(&["--no-square-pixels"]), all.0);
     assert_ne!(of_b(&[]), all.0);
-    for (arguments, message) in [(["--scales", "5"], "such as 1,2,4"), (["--display-height", "99999"], "0 (the picture's own)")] {
+    for (arguments, message) in
+        [(["--scales", "5"], "such as 1,2,4"), (["--display-height", "99999"], "0 (the picture's own)")]
+    {
         let out = command::run(dir.path(), &[&["score", "a.y4m"], &arguments[..]].concat(), b"");
         let error = String::from_utf8_lossy(&out.stderr);
         assert!(!out.status.success() && error.contains(message), "{error}");

@@ -16,11 +16,7 @@ pub(super) fn cells(room: (usize, usize), crops: usize) -> Vec<(usize, usize)> {
 }
 
 /// Rows of crops; `place` gives the place of one of so many along a side.
-fn rows_of(
-    room: (usize, usize),
-    crops: usize,
-    place: impl Fn(usize, usize, usize) -> usize,
-) -> Vec<(usize, usize)> {
+fn rows_of(room: (usize, usize), crops: usize, place: impl Fn(usize, usize, usize) -> usize) -> Vec<(usize, usize)> {
     // Spacing of r rows of crops / r columns: height / r against width r / crops. How far from equal, as a ratio.
     let (width, height) = ((room.0 + CROP) as f64, (room.1 + CROP) as f64);
     let unevenness = |rows: usize| (width * (rows * rows) as f64 / (height * crops as f64)).ln().abs();

@@ -51,14 +51,9 @@ const AROUND: usize = 5;
 ///
 /// # Errors
 /// None that a valid frame and a part within `size` can reach.
-pub(super) fn resample(
-    frame: &Frame,
-    level: u32,
-    size: (usize, usize),
-    part: Region,
-    out: &mut [f32],
-) -> Result<()> {
-    let refuse = |e: &dyn std::fmt::Display| Error::Input(format!("cannot scale a picture to {}x{}: {e}", size.0, size.1));
+pub(super) fn resample(frame: &Frame, level: u32, size: (usize, usize), part: Region, out: &mut [f32]) -> Result<()> {
+    let refuse =
+        |e: &dyn std::fmt::Display| Error::Input(format!("cannot scale a picture to {}x{}: {e}", size.0, size.1));
     let from = frame.reduced_size(level);
     // Along one direction: the pixels that are read, and where the part begins among them and its length.
     let span = |at: usize, from: usize, to: usize| {
@@ -75,7 +70,8 @@ pub(super) fn resample(
     let pixels: Vec<F32x3> = rgb.as_chunks::<3>().0.iter().map(|&pixel| F32x3::new(pixel)).collect();
     let source = TypedImageRef::new(width as u32, height as u32, &pixels).map_err(|e| refuse(&e))?;
     let mut scaled = TypedImage::<F32x3>::new(CROP as u32, CROP as u32);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).crop(x, y, across, down);
+    let options =
+        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).crop(x, y, across, down);
     let mut resizer = Resizer::new();
     // SAFETY: no extension is a subset of what any CPU has. Sums are then in one order on all of them.
     unsafe { resizer.set_cpu_extensions(CpuExtensions::None) };

@@ -50,9 +50,9 @@ impl CropPlan {
 /// Fills `batch` with a view's crops at `positions`.
 fn fill(frame: &Frame, view: &View, positions: &[(usize, usize)], batch: &mut [f32]) -> Result<()> {
     match view.source {
-        Source::Reduced { level } => bands(positions, batch, |left, top, out| {
-            frame.reduced_rgb(level, Region::new(left, top, CROP, BAND), out)
-        }),
+        Source::Reduced { level } => {
+            bands(positions, batch, |left, top, out| frame.reduced_rgb(level, Region::new(left, top, CROP, BAND), out))
+        }
         Source::Enlarged => {
             let rgb = resize(&frame.to_rgb()?, (frame.width(), frame.height()), view.size)?;
             bands(positions, batch, |left, top, out| {

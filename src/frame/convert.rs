@@ -227,14 +227,7 @@ pub(super) fn chroma_rows(frame: &Frame, y: usize) -> (usize, usize, f32) {
 
 /// Takes samples of a component from column `first` on, one for each place in `out`.
 #[inline(always)]
-fn unpack<T>(
-    frame: &Frame,
-    component: usize,
-    row: usize,
-    first: usize,
-    out: &mut [T],
-    take: impl Fn(&mut T, u16),
-) {
+fn unpack<T>(frame: &Frame, component: usize, row: usize, first: usize, out: &mut [T], take: impl Fn(&mut T, u16)) {
     let from = frame.layout.components[component];
     let plane = frame.planes[from.plane];
     let sample = frame.layout.sample;

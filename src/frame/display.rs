@@ -25,7 +25,8 @@ impl Frame<'_> {
     /// # Errors
     /// [`Error::Input`] where a side would have over 2^24 pixels.
     pub fn display_size(&self, rows: usize, square_pixels: bool) -> Result<(usize, usize)> {
-        let (own_rows, rows) = (self.picture_height as u128, if rows == 0 { self.picture_height } else { rows } as u128);
+        let (own_rows, rows) =
+            (self.picture_height as u128, if rows == 0 { self.picture_height } else { rows } as u128);
         let (wide, high) = if square_pixels { self.pixel_aspect } else { (1, 1) };
         let side = |length: usize, numerator: u128, denominator: u128| {
             let scaled = (length as u128 * numerator + denominator / 2) / denominator;

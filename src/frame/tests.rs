@@ -122,7 +122,9 @@ fn what_a_reduced_picture_does_not_have_is_refused() {
 #[test]
 fn white_stays_white_at_every_level() {
     for format in [PixelFormat::P016Le, PixelFormat::I420, PixelFormat::Gray16Le] {
-        let picture = Picture::new(format, 64, 64, |c, _, _| if c == 0 { 0xffff } else { 0x8000 >> (16 - if format == PixelFormat::I420 { 8 } else { 16 }) });
+        let picture = Picture::new(format, 64, 64, |c, _, _| {
+            if c == 0 { 0xffff } else { 0x8000 >> (16 - if format == PixelFormat::I420 { 8 } else { 16 }) }
+        });
         let planes = picture.pack(0, 0);
         let frame = frame(&picture, &planes, Colour::JPEG);
         for level in 1..=MAX_LEVEL {

@@ -113,7 +113,8 @@ pub fn is_scale_heads(name: &str) -> bool {
 /// depends on, does not count.
 pub fn fingerprint<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> Result<String> {
     let mut hash = blake3::Hasher::new();
-    let own = tensors.into_iter().filter(|(name, _)| !is_adapters(name) && !is_scale_heads(name)).collect::<BTreeMap<_, _>>();
+    let own =
+        tensors.into_iter().filter(|(name, _)| !is_adapters(name) && !is_scale_heads(name)).collect::<BTreeMap<_, _>>();
     for (name, tensor) in own {
         hash.update(format!("{name}{:?}", tensor.dims()).as_bytes());
         // By pieces that stay in cache.

@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn order_is_judged_within_groups() {
-        let score = |raw| Score { score: 0.0, raw, deviation: 0.0, confidence: f64::NAN, crops: 1, scales: Scales::NATIVE };
+        let score =
+            |raw| Score { score: 0.0, raw, deviation: 0.0, confidence: f64::NAN, crops: 1, scales: Scales::NATIVE };
         let key = |content: &str, codec: &str| vec![content.to_owned(), codec.to_owned()];
         // Two contents, one codec in the right order and one with its last two changed; one group of equal opinions.
         let rows = [

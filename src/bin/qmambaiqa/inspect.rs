@@ -37,12 +37,15 @@ struct Report {
     weights: Option<String>,
     /// By which adapters know the weights that they belong to.
     fingerprint: Option<String>,
+    /// Whether the weights have a head that judges crops by the size of the picture that they were taken of.
+    scale_head: bool,
 }
 
 #[derive(Serialize)]
 struct AdapterReport<'a> {
     adapter: AdapterConfig,
     parameters: usize,
+    scale_head: bool,
     /// Fingerprint of the network's weights that it belongs to.
     backbone: Option<&'a String>,
     metadata: &'a BTreeMap<String, String>,
@@ -66,13 +69,14 @@ pub fn run(args: &Args) -> Result<bool> {
         }
     }
     let bare = Config::named(name).ok().filter(|_| name != DEFAULT_MODEL && !Path::new(name).exists());
-    let (model, config, range, metadata, weights, fingerprint) = match bare {
-        Some(config) => (Some(name.to_owned()), config, None, BTreeMap::new(), None, None),
+    let (model, config, range, metadata, weights, fingerprint, scale_head) = match bare {
+        Some(config) => (Some(name.to_owned()), config, None, BTreeMap::new(), None, None, false),
         None => {
-            let (_, _, about) = load::network(embedded::read_model(name)?, Path::new(name), Precision::Exact)?;
+            let (network, _, about) = load::network(embedded::read_model(name)?, Path::new(name), Precision::Exact)?;
             let weights = if name == DEFAULT_MODEL { "embedded" } else { name };
             let fingerprint = Some(about.fingerprint);
-            (about.name, about.config, about.range, about.metadata, Some(weights.to_owned()), fingerprint)
+            let scale_head = network.scale_head(None).is_some();
+            (about.name, about.config, about.range, about.metadata, Some(weights.to_owned()), fingerprint, scale_head)
         }
     };
     let (parameters, style_prompt_parameters) = parameters(&config)?;
@@ -90,6 +94,7 @@ pub fn run(args: &Args) -> Result<bool> {
         metadata,
         weights,
         fingerprint,
+        scale_head,
     };
     match args.format {
         Format::Json => line(&serde_json::to_string(&report)?)?,
@@ -101,14 +106,16 @@ pub fn run(args: &Args) -> Result<bool> {
 /// An adapter without its network.
 fn adapter_alone(file: &WeightsFile, adapter: AdapterConfig, format: Format) -> Result<()> {
     let parameters = file.tensors.values().map(|t| t.values.len()).sum();
+    let scale_head = file.tensors.keys().any(|name| load::is_scale_heads(name));
     let metadata = &file.metadata;
     if format == Format::Json {
         let backbone = metadata.get(load::BACKBONE);
-        return line(&serde_json::to_string(&AdapterReport { adapter, parameters, backbone, metadata })?);
+        return line(&serde_json::to_string(&AdapterReport { adapter, parameters, scale_head, backbone, metadata })?);
     }
     let row = |name: &str, value: &str| line(&format!("{name:14}  {value}"));
     row("adapter", &serde_json::to_string(&adapter)?)?;
     row("parameters", &parameters.to_string())?;
+    row("scale head", if scale_head { "yes" } else { "no" })?;
     for (name, value) in metadata {
         row(name, value)?;
     }
@@ -127,6 +134,7 @@ fn table(report: &Report) -> Result<()> {
     row("depths", &numbers(&report.depths))?;
     row("width", &report.width.to_string())?;
     row("scan", &report.windows.map_or("cross".into(), |w| format!("local, windows {}", numbers(&w))))?;
+    row("scale head", if report.scale_head { "yes" } else { "no" })?;
     row("range", &report.range.map_or("-".into(), |(low, high)| format!("{low} to {high}")))?;
     for (name, value) in &report.metadata {
         row(name, value)?;
