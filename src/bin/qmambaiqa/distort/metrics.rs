@@ -1,9 +1,9 @@
 //! What full-reference metrics say, on one scale.
 
 use crate::ffmpeg::{Ffmpeg, RawVideo, Vmaf};
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
+use fast_ssim2::{PixelDescriptor, PixelSlice, Ssimulacra2Reference};
 use image::RgbImage;
-use ssimulacra2::{ColorPrimaries, Rgb, TransferCharacteristic, compute_frame_ssimulacra2};
 
 /// What a picture's label is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -25,24 +25,37 @@ pub struct Metrics {
     pub vmaf: Option<Vmaf>,
 }
 
+/// A reference image, prepared for comparisons.
+pub struct Reference<'a> {
+    ssimulacra2: Ssimulacra2Reference,
+    file: &'a RawVideo,
+}
+
+impl<'a> Reference<'a> {
+    /// `file` has the same image.
+    pub fn new(image: &RgbImage, file: &'a RawVideo) -> Result<Self> {
+        let ssimulacra2 = Ssimulacra2Reference::new(&pixels(image)?).context("SSIMULACRA2")?;
+        Ok(Self { ssimulacra2, file })
+    }
+}
+
+fn pixels(image: &RgbImage) -> Result<PixelSlice<'_>> {
+    let (width, height) = image.dimensions();
+    let slice = PixelSlice::new(image, width, height, 3 * width as usize, PixelDescriptor::RGB8_SRGB);
+    slice.map_err(|e| anyhow!("SSIMULACRA2: {e}"))
+}
+
 impl Metrics {
-    /// Compares two images, of which there are files for ffmpeg too.
+    /// Compares an image, of which there is a file too, with its reference.
     pub fn measure(
-        (reference, reference_file): (&RgbImage, &RawVideo),
-        (distorted, distorted_file): (&RgbImage, &RawVideo),
+        reference: &Reference,
+        distorted: &RgbImage,
+        file: &RawVideo,
         ffmpeg: Option<&Ffmpeg>,
     ) -> Result<Self> {
-        let frame = |image: &RgbImage| {
-            let pixels = image.pixels().map(|p| p.0.map(|v| f32::from(v) / 255.0)).collect();
-            let (width, height) = (image.width() as usize, image.height() as usize);
-            Rgb::new(pixels, width, height, TransferCharacteristic::SRGB, ColorPrimaries::BT709)
-        };
-        let failed = |e: String| anyhow!("SSIMULACRA2: {e}");
-        let (a, b) =
-            (frame(reference).map_err(|e| failed(e.to_string())), frame(distorted).map_err(|e| failed(e.to_string())));
-        let ssimulacra2 = compute_frame_ssimulacra2(a?, b?).map_err(|e| failed(e.to_string()))?;
+        let ssimulacra2 = reference.ssimulacra2.compare(&pixels(distorted)?).context("SSIMULACRA2")?;
         let ffmpeg = ffmpeg.filter(|f| f.has_vmaf());
-        let vmaf = ffmpeg.map(|ffmpeg| ffmpeg.vmaf(reference_file, distorted_file)).transpose()?;
+        let vmaf = ffmpeg.map(|ffmpeg| ffmpeg.vmaf(reference.file, file)).transpose()?;
         Ok(Self { ssimulacra2, vmaf })
     }
 

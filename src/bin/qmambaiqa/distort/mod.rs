@@ -48,7 +48,8 @@ pub struct Args {
     /// What the label is; the other metrics stand beside it
     #[arg(long, value_enum, default_value_t = Label::Impairment)]
     label: Label,
-    /// Encode video at reduced sizes, as adaptive streaming does, and scale back up. Each encoding gets one of these factors
+    /// Encode video at reduced sizes, as adaptive streaming does, and scale back up. Each encoding gets one of these factors at
+    /// random (without a value: 1,4/3,3/2,2,3,4); repeat a factor to make it more likely
     #[arg(long, value_name = "FACTORS", num_args = 0..=1, require_equals = true, default_missing_value = RUNGS)]
     rungs: Option<Factors>,
     /// Upscaling kernels of the codec `scale` and of `--rungs`, comma-separated; one per image at random (default: bicubic,

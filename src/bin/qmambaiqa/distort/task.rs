@@ -2,7 +2,7 @@
 
 use super::Args;
 use super::grain::Grain;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Reference};
 use crate::codec::{Codec, Frames};
 use crate::ffmpeg::{Ffmpeg, RawVideo};
 use crate::variation::{Kernel, Variation, Variations};
@@ -51,11 +51,12 @@ impl DistortTask<'_> {
         reference.save(self.args.out.join(&name))?;
         let file = |name: &str, frames| RawVideo::write(folder.path().join(name), frames);
         let (all, last) = (file("all.rgb", &frames)?, file("last.rgb", std::slice::from_ref(reference))?);
+        let reference = Reference::new(reference, &last)?;
         let content = Frames { frames: &frames, all: &all, last: &last };
         let variations = self.variations(grain > 0.0);
         let rows = self.encodings(&mut random).into_par_iter().map(|encoding| {
             let variation = variations.draw(encoding.codec, self.args.size, &mut Random::new(encoding.seed, 1));
-            self.encode(&encoding, &variation, reference, content, grain)
+            self.encode(&encoding, &variation, &reference, content, grain)
         });
         let rows = rows.collect::<Result<Vec<_>>>().with_context(|| source.display().to_string())?;
         Ok(format!("{name},100,{},none,0,0,100,,,,,1,,,{grain},0\n", self.content) + &rows.concat())
@@ -107,7 +108,7 @@ impl DistortTask<'_> {
         &self,
         &Encoding { codec, index, setting, seed }: &Encoding,
         variation: &Variation,
-        reference: &RgbImage,
+        reference: &Reference,
         content: Frames,
         grain: f64,
     ) -> Result<String> {
@@ -115,7 +116,7 @@ impl DistortTask<'_> {
         let mut random = Random::new(seed, 0);
         let image = codec.apply(setting, variation, content, folder.path(), self.ffmpeg, &mut random)?;
         let distorted = RawVideo::write(folder.path().join("distorted.rgb"), std::slice::from_ref(&image))?;
-        let metrics = Metrics::measure((reference, content.last), (&image, &distorted), self.ffmpeg)?;
+        let metrics = Metrics::measure(reference, &image, &distorted, self.ffmpeg)?;
         let (content, name) = (self.content, codec.name());
         let file = format!("{content}_{name}_{index}.png");
         image.save(self.args.out.join(&file))?;
