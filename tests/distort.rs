@@ -1,5 +1,6 @@
 //! `qmambaiqa distort`: labels fall with strength, a stopped run goes on, wrong sources are named.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -24,6 +25,16 @@ fn rows(folder: &Path) -> Vec<csv::StringRecord> {
     csv::Reader::from_path(folder.join("out/mos.csv")).unwrap().records().map(Result::unwrap).collect()
 }
 
+fn table(path: &Path) -> Vec<HashMap<String, String>> {
+    csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
+}
+
+/// Whether the ffmpeg on the PATH lists a word under `-encoders` or `-filters`.
+fn ffmpeg_has(list: &str, word: &str) -> bool {
+    let out = Command::new("ffmpeg").args(["-hide_banner", list]).output();
+    out.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).split_whitespace().any(|w| w == word))
+}
+
 #[test]
 fn labels_fall_with_strength_and_a_stopped_run_goes_on() {
     let dir = tempfile::tempdir().unwrap();
@@ -31,8 +42,7 @@ fn labels_fall_with_strength_and_a_stopped_run_goes_on() {
     fs::create_dir(folder.join("photos")).unwrap();
     photograph(&folder.join("photos/a.png"), 600);
     photograph(&folder.join("photos/b.png"), 500);
-    let has_x264 = Command::new("ffmpeg").arg("-encoders").output();
-    let has_x264 = has_x264.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains("libx264"));
+    let has_x264 = ffmpeg_has("-encoders", "libx264");
     if !has_x264 {
         println!("skipped: encoders other than JPEG, for want of an ffmpeg with libx264 on the PATH");
     }
@@ -100,6 +110,84 @@ fn labels_fall_with_strength_and_a_stopped_run_goes_on() {
 }
 
 #[test]
+fn scaled_images_have_the_kernels_asked_for_and_grain_is_in_the_reference() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    photograph(&folder.join("a.png"), 256);
+    let args = ["a.png", "--size", "256", "--reduce", "1:1", "--settings", "1", "--even", "--codecs", "scale"];
+    let file = |out: &str, name: &str| image::open(folder.join(out).join(name)).unwrap().into_rgb8();
+    for kernel in ["nearest", "bilinear", "bicubic", "lanczos"] {
+        let out = run(folder, &[&args[..], &["--out", kernel, "--kernels", kernel]].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let rows = table(&folder.join(kernel).join("mos.csv"));
+        assert_eq!((rows[0]["factor"].as_str(), rows[0]["kernel"].as_str()), ("1", ""));
+        assert_eq!((&rows[1]["factor"], rows[1]["kernel"].as_str()), (&rows[1]["setting"], kernel));
+    }
+    assert!(run(folder, &[&args[..], &["--out", "plain"]].concat()).status.success());
+    let scaled = ["plain", "nearest", "bilinear", "lanczos"].map(|out| file(out, "0000_a-0_scale_0.png"));
+    assert_eq!(scaled[0], file("bicubic", "0000_a-0_scale_0.png"), "the default is bicubic");
+    assert!((0..4).all(|i| (0..i).all(|j| scaled[i] != scaled[j])), "kernels differ");
+
+    // Half of the contents have grain; nothing else of a content without it changes.
+    let grain = [&args[..], &["--out", "grain", "--grain", "--cuts", "8"]].concat();
+    assert!(run(folder, &grain).status.success());
+    let rows = table(&folder.join("grain/mos.csv"));
+    assert_eq!(rows.len(), 16);
+    let plain = file("plain", "0000_a-0_reference.png");
+    for pair in rows.chunks(2) {
+        assert_eq!(pair[0]["grain"], pair[1]["grain"]);
+        let reference = file("grain", &pair[0]["image"]);
+        assert_eq!(reference == plain, pair[0]["grain"] == "0", "{pair:?}");
+    }
+    let with = rows.iter().filter(|row| row["grain"] != "0").count();
+    assert!((2..=14).contains(&with), "{with} of 16 have grain");
+}
+
+#[test]
+fn live_variants_are_recorded_and_repeatable() {
+    if !["libx264", "libx265", "libsvtav1", "libvpx-vp9"].iter().all(|encoder| ffmpeg_has("-encoders", encoder)) {
+        println!("skipped: no ffmpeg with libx264, libx265, libsvtav1 and libvpx-vp9 on the PATH");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    photograph(&folder.join("a.png"), 300);
+    let codecs = "x264,x264-ultrafast,x264-no-deblock,x265-ultrafast,svt-av1-fast,vp9-realtime";
+    let args = ["a.png", "--size", "256", "--reduce", "1:1", "--settings", "2", "--codecs", codecs];
+    let varied = ["--rungs=1,4/3,2", "--vary-chroma", "--grain", "--cuts", "2"];
+    for out in ["out", "again"] {
+        let out = run(folder, &[&args[..], &varied, &["--out", out, "--threads", "2"]].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    assert_eq!(read("out/mos.csv"), read("again/mos.csv"));
+    let rows = table(&folder.join("out/mos.csv"));
+    assert_eq!(rows.len(), 2 * (1 + 6 * 2));
+    let values = |column: &str| {
+        let values = rows.iter().filter(|row| row["codec"] != "none").map(|row| row[column].clone());
+        values.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(values("factor").into_iter().collect::<Vec<_>>(), ["1.000", "1.333", "2.000"]);
+    assert!(values("kernel").len() > 2 && values("chroma").len() > 2, "{rows:?}");
+    assert!(values("denoise").contains("0"), "{rows:?}");
+    for row in &rows {
+        assert_eq!(image::image_dimensions(folder.join("out").join(&row["image"])).unwrap(), (256, 256));
+        assert_eq!(row["kernel"].is_empty(), row["factor"].starts_with("1.000") || row["codec"] == "none", "{row:?}");
+    }
+
+    if !ffmpeg_has("-filters", "libvmaf") {
+        println!("skipped: --label vmaf, no ffmpeg with libvmaf on the PATH");
+        return;
+    }
+    let out = run(folder, &[&args[..], &["--out", "vmaf", "--label", "vmaf"]].concat());
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    for row in table(&folder.join("vmaf/mos.csv")).iter().filter(|row| row["codec"] != "none") {
+        assert_eq!(row["mos"], row["vmaf"], "{row:?}");
+        assert_eq!((row["factor"].as_str(), row["chroma"].as_str()), ("1.000", "fast"));
+    }
+}
+
+#[test]
 fn unusable_sources_and_settings_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
@@ -117,6 +205,10 @@ fn unusable_sources_and_settings_are_named() {
             "x264 needs an ffmpeg with libx264",
         ),
         (&["small.png", "--out", "out", "--size", "100"], "the size must be even, 192 to"),
+        (
+            &["small.png", "--out", "out", "--label", "vmaf", "--ffmpeg", "/nowhere/ffmpeg"],
+            "--label vmaf needs an ffmpeg with libvmaf",
+        ),
         (&["small.png", "--out", "out", "--draws", "0"], "draws, cuts, frames and pan must be at least 1"),
     ] {
         let out = run(folder, args);

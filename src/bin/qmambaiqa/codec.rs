@@ -1,6 +1,7 @@
 //! What pictures are put through.
 
-use crate::ffmpeg::Ffmpeg;
+use crate::ffmpeg::{Ffmpeg, RawVideo};
+use crate::variation::Variation;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gstreamer as gst;
@@ -30,11 +31,47 @@ pub enum Codec {
     Blur,
     /// Gaussian noise, as contrast
     Noise,
+    /// H.264 with the preset ultrafast
+    X264Ultrafast,
+    /// H.264 without the deblocking filter
+    X264NoDeblock,
+    /// H.265 with the preset ultrafast
+    X265Ultrafast,
+    /// AV1 with the real-time preset 12
+    SvtAv1Fast,
+    /// VP9 in real-time mode at speed 8
+    Vp9Realtime,
+}
+
+/// The frames of a content.
+#[derive(Clone, Copy)]
+pub struct Frames<'a> {
+    pub frames: &'a [RgbImage],
+    /// All of them, in a file.
+    pub all: &'a RawVideo,
+    /// The last one, in a file.
+    pub last: &'a RawVideo,
 }
 
 impl Codec {
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
+    }
+
+    /// The codec of which this is a variant for live video; others are their own.
+    fn family(self) -> Self {
+        match self {
+            Self::X264Ultrafast | Self::X264NoDeblock => Self::X264,
+            Self::X265Ultrafast => Self::X265,
+            Self::SvtAv1Fast => Self::SvtAv1,
+            Self::Vp9Realtime => Self::Vp9,
+            other => other,
+        }
+    }
+
+    /// Whether it must be named to be used.
+    pub fn is_optional(self) -> bool {
+        self.family() != self
     }
 
     /// Whether it adds what was not there: blocks, ringing, noise. The others only take away.
@@ -44,13 +81,13 @@ impl Codec {
 
     /// The ffmpeg encoder that does it.
     pub fn encoder(self) -> Option<&'static str> {
-        match self {
+        match self.family() {
             Self::Webp => Some("libwebp"),
             Self::X264 => Some("libx264"),
             Self::X265 => Some("libx265"),
             Self::SvtAv1 => Some("libsvtav1"),
             Self::Vp9 => Some("libvpx-vp9"),
-            Self::Jpeg | Self::Scale | Self::Blur | Self::Noise => None,
+            _ => None,
         }
     }
 
@@ -69,13 +106,13 @@ impl Codec {
 
     /// Its setting from best to worst.
     fn range(self) -> (f64, f64) {
-        match self {
+        match self.family() {
             Self::Jpeg | Self::Webp => (97.0, 3.0),
             Self::X264 | Self::X265 => (12.0, 50.0),
-            Self::SvtAv1 | Self::Vp9 => (10.0, 63.0),
             Self::Scale => (1.2, 6.0),
             Self::Blur => (0.4, 5.0),
             Self::Noise => (2.0, 60.0),
+            _ => (10.0, 63.0),
         }
     }
 
@@ -91,11 +128,11 @@ impl Codec {
 
     /// The constant rate factors that a video encoder takes; none of what is no video encoder.
     pub fn factors(self) -> Option<std::ops::RangeInclusive<u32>> {
-        match self {
+        match self.family() {
             Self::X264 | Self::X265 => Some(0..=51),
             Self::SvtAv1 => Some(1..=63),
             Self::Vp9 => Some(0..=63),
-            Self::Jpeg | Self::Webp | Self::Scale | Self::Blur | Self::Noise => None,
+            _ => None,
         }
     }
 
@@ -103,25 +140,32 @@ impl Codec {
     pub fn video(self, factor: &str) -> Vec<&str> {
         let own: &[&str] = match self {
             Self::X264 => &["-preset", "medium"],
+            Self::X264Ultrafast => &["-preset", "ultrafast"],
+            Self::X264NoDeblock => &["-preset", "medium", "-x264-params", "no-deblock=1"],
             Self::X265 => &["-preset", "fast", "-x265-params", "log-level=error:pools=1:frame-threads=1"],
+            Self::X265Ultrafast => &["-preset", "ultrafast", "-x265-params", "log-level=error:pools=1:frame-threads=1"],
             Self::SvtAv1 => &["-preset", "8", "-svtav1-params", "lp=1"],
+            // Of the low-delay structures only the real-time one has this preset.
+            Self::SvtAv1Fast => &["-preset", "12", "-svtav1-params", "lp=1:pred-struct=1:rtc=1"],
             Self::Vp9 => &["-cpu-used", "3", "-b:v", "0"],
+            Self::Vp9Realtime => &["-deadline", "realtime", "-cpu-used", "8", "-b:v", "0"],
             Self::Jpeg | Self::Webp | Self::Scale | Self::Blur | Self::Noise => &[],
         };
         let encoder = self.encoder().unwrap_or_default();
         [&["-c:v", encoder, "-pix_fmt", "yuv420p", "-crf", factor], own].concat()
     }
 
-    /// The last of `frames`, whose pictures lie as `1.png`... in `folder`, at this setting.
+    /// The last frame of `content` at this setting; files are written to `folder`.
     pub fn apply(
         self,
         setting: f64,
-        frames: &[RgbImage],
+        variation: &Variation,
+        content: Frames,
         folder: &Path,
         ffmpeg: Option<&Ffmpeg>,
         random: &mut Random,
     ) -> Result<RgbImage> {
-        let Some(last) = frames.last() else { bail!("no frame to encode") };
+        let Some(last) = content.frames.last() else { bail!("no frame to encode") };
         let (width, height) = last.dimensions();
         let setting_text = format!("{setting}");
         let value = setting_text.as_str();
@@ -130,7 +174,7 @@ impl Codec {
             Self::Scale => {
                 let small = |side: u32| ((f64::from(side) / setting).round() as u32).max(1);
                 let reduced = imageops::resize(last, small(width), small(height), imageops::FilterType::Triangle);
-                return Ok(imageops::resize(&reduced, width, height, imageops::FilterType::CatmullRom));
+                return Ok(variation.kernel.resize(&reduced, width, height));
             }
             Self::Blur => return Ok(imageops::blur(last, setting as f32)),
             Self::Noise => {
@@ -141,14 +185,22 @@ impl Codec {
                 return Ok(noisy);
             }
             Self::Webp => (vec!["-c:v", "libwebp", "-quality", value], "webp"),
-            Self::X264 | Self::X265 | Self::SvtAv1 | Self::Vp9 => (self.video(value), "mkv"),
+            _ => (self.video(value), "mkv"),
         };
         let Some(ffmpeg) = ffmpeg else { bail!("{} needs ffmpeg", self.name()) };
-        // A picture format gets the frame that is kept, a video codec those before it, too.
-        let input = if self == Self::Webp { format!("{}.png", frames.len()) } else { "%d.png".to_owned() };
-        ffmpeg
-            .encode(folder, &input, &args, extension, (width, height))
-            .with_context(|| format!("{} at {value}", self.name()))
+        // An image format gets the frame that is kept, a video encoder those before it, too.
+        let input = if self == Self::Webp { content.last } else { content.all };
+        let output = folder.join(format!("encoded.{extension}"));
+        let before = variation.filter(width, height);
+        let coded = variation.coded(width, height);
+        let decoded = ffmpeg
+            .encode(input, before.as_deref(), &args, &output)
+            .and_then(|()| ffmpeg.last_frame(&output, variation.chroma.filter().as_deref(), coded))
+            .with_context(|| format!("{} at {value}", self.name()))?;
+        if coded == (width, height) {
+            return Ok(decoded);
+        }
+        Ok(variation.kernel.resize(&decoded, width, height))
     }
 }
 

@@ -6,13 +6,16 @@ use qmambaiqa::frame::Region;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::io::{Read, Seek};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
 
 /// What libvmaf measures of a picture.
 #[derive(Debug, Clone, Copy)]
 pub struct Vmaf {
+    /// Model vmaf_v0.6.1.
+    pub vmaf: f64,
     /// VMAF without enhancement gain.
     pub neg: f64,
     pub ms_ssim: f64,
@@ -88,22 +91,22 @@ impl Ffmpeg {
         Ok(out.stdout)
     }
 
-    /// Encodes `input` in `folder`, a picture or a pattern of several, and decodes the last of what came out.
-    pub fn encode(
-        &self,
-        folder: &Path,
-        input: &str,
-        codec: &[&str],
-        extension: &str,
-        size: (u32, u32),
-    ) -> Result<RgbImage> {
-        let input = text(&folder.join(input))?;
-        let output = text(&folder.join(format!("encoded.{extension}")))?;
-        let args =
-            [&["-framerate", "25", "-i", input.as_str(), "-threads", "1"], codec, &[output.as_str()][..]].concat();
-        self.run(&args)?;
-        let frames = self.run(&["-i", &output, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])?;
-        last_frame(frames, size).with_context(|| format!("decoding {output}"))
+    /// Encodes a clip after the filters given.
+    pub fn encode(&self, clip: &RawVideo, filters: Option<&str>, codec: &[&str], output: &Path) -> Result<()> {
+        let (input, output) = (clip.input()?, text(output)?);
+        let mut args: Vec<&str> = input.iter().map(String::as_str).collect();
+        args.extend(filters.iter().flat_map(|filters| ["-vf", filters]));
+        self.run(&[&args[..], &["-threads", "1"], codec, &[output.as_str()]].concat())?;
+        Ok(())
+    }
+
+    /// Decodes a clip of frames of `size` and converts them to RGB, by `filter` if given; returns the last one.
+    pub fn last_frame(&self, clip: &Path, filter: Option<&str>, size: (u32, u32)) -> Result<RgbImage> {
+        let clip = text(clip)?;
+        let filter = filter.map_or(vec![], |filter| vec!["-vf", filter]);
+        let frames =
+            self.run(&[&["-i", &clip], &filter[..], &["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]].concat())?;
+        last_frame(frames, size).with_context(|| format!("decoding {clip}"))
     }
 
     /// Seconds of a clip.
@@ -191,40 +194,61 @@ impl Ffmpeg {
         let options = "ts_sync_mode=nearest:shortest=1:feature=name=psnr|name=float_ssim:\
                        model=version=vmaf_v0.6.1|version=vmaf_v0.6.1neg\\\\:name=vmaf_neg";
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let mean = self.libvmaf(reference, distorted, &chain, &format!("{options}:n_threads={threads}"))?;
+        let inputs = ["-i", &text(distorted)?, "-i", &text(reference)?].map(str::to_owned);
+        let mean = self.libvmaf(&inputs, &chain, &format!("{options}:n_threads={threads}"))?;
         let [vmaf, vmaf_neg, ssim, psnr] = ["vmaf", "vmaf_neg", "float_ssim", "psnr_y"].map(&mean);
         Ok(FullReference { vmaf: vmaf?, vmaf_neg: vmaf_neg?, ssim: ssim?, psnr: psnr? })
     }
 
-    /// What libvmaf says of `distorted` against `reference`, two pictures.
-    pub fn vmaf(&self, reference: &Path, distorted: &Path) -> Result<Vmaf> {
-        let options = "n_threads=1:model=version=vmaf_v0.6.1neg:feature=name=float_ms_ssim";
-        let mean = self.libvmaf(reference, distorted, "format=yuv420p", options)?;
+    /// Measures `distorted` against `reference`, one frame each.
+    pub fn vmaf(&self, reference: &RawVideo, distorted: &RawVideo) -> Result<Vmaf> {
+        let options = "n_threads=1:model=version=vmaf_v0.6.1|version=vmaf_v0.6.1neg\\\\:name=vmaf_neg:\
+                       feature=name=float_ms_ssim";
+        let inputs = [distorted.input()?, reference.input()?].concat();
+        let mean = self.libvmaf(&inputs, "format=yuv420p", options)?;
         let aim = mean("integer_aim_egl_1").ok(); // libvmaf before 3.1 has none
-        Ok(Vmaf { neg: mean("vmaf")?, ms_ssim: mean("float_ms_ssim")?, aim })
+        Ok(Vmaf { vmaf: mean("vmaf")?, neg: mean("vmaf_neg")?, ms_ssim: mean("float_ms_ssim")?, aim })
     }
 
-    /// Runs libvmaf on both inputs after the filters of `chain`; gives the means of its features by name.
-    fn libvmaf(
-        &self,
-        reference: &Path,
-        distorted: &Path,
-        chain: &str,
-        options: &str,
-    ) -> Result<impl Fn(&str) -> Result<f64> + use<>> {
+    /// Runs libvmaf on both inputs, the reference second, after the filters of `chain`. Returns the means of its features by
+    /// name.
+    fn libvmaf(&self, inputs: &[String], chain: &str, options: &str) -> Result<impl Fn(&str) -> Result<f64> + use<>> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("vmaf.json");
-        let (reference, distorted) = (text(reference)?, text(distorted)?);
         let graph = format!(
             "[0:v:0]{chain}[d];[1:v:0]{chain}[r];[d][r]libvmaf={options}:log_fmt=json:log_path={}",
             text(&log)?.replace(':', "\\\\:")
         );
-        self.run(&["-i", &distorted, "-i", &reference, "-lavfi", &graph, "-f", "null", "-"])?;
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        self.run(&[&inputs, &["-lavfi", &graph, "-f", "null", "-"][..]].concat())?;
         let report: Value = serde_json::from_slice(&std::fs::read(&log)?)?;
         Ok(move |name: &str| {
             let mean = report["pooled_metrics"][name]["mean"].as_f64();
             mean.ok_or_else(|| anyhow!("ffmpeg's VMAF log has no mean of {name}"))
         })
+    }
+}
+
+/// RGB frames in a file, as they are in memory.
+pub struct RawVideo {
+    path: PathBuf,
+    size: (u32, u32),
+}
+
+impl RawVideo {
+    pub fn write(path: PathBuf, frames: &[RgbImage]) -> Result<Self> {
+        let at = || path.display().to_string();
+        let mut file = File::create(&path).with_context(at)?;
+        frames.iter().try_for_each(|frame| file.write_all(frame)).with_context(at)?;
+        let size = frames.first().map_or((0, 0), RgbImage::dimensions);
+        Ok(Self { path, size })
+    }
+
+    /// ffmpeg's arguments to read it.
+    fn input(&self) -> Result<Vec<String>> {
+        let size = format!("{}x{}", self.size.0, self.size.1);
+        let format = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-framerate", "25", "-video_size", &size, "-i"];
+        Ok(format.into_iter().map(str::to_owned).chain([text(&self.path)?]).collect())
     }
 }
 

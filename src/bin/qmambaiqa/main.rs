@@ -16,6 +16,7 @@ mod source;
 mod train;
 mod training;
 mod tune;
+mod variation;
 mod video;
 mod wrap;
 

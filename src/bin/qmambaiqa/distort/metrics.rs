@@ -1,10 +1,9 @@
 //! What full-reference metrics say, on one scale.
 
-use crate::ffmpeg::{Ffmpeg, Vmaf};
-use anyhow::{Result, anyhow};
+use crate::ffmpeg::{Ffmpeg, RawVideo, Vmaf};
+use anyhow::{Context, Result, anyhow};
+use fast_ssim2::{PixelDescriptor, PixelSlice, Ssimulacra2Reference};
 use image::RgbImage;
-use ssimulacra2::{ColorPrimaries, Rgb, TransferCharacteristic, compute_frame_ssimulacra2};
-use std::path::Path;
 
 /// What a picture's label is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -15,6 +14,8 @@ pub enum Label {
     Ssimulacra2,
     /// The mean of SSIMULACRA2 and, where ffmpeg has libvmaf, VMAF NEG and MS-SSIM
     Mean,
+    /// VMAF (model vmaf_v0.6.1); needs an ffmpeg with libvmaf
+    Vmaf,
 }
 
 /// The metrics of one distorted picture as they are; those of libvmaf where ffmpeg has it.
@@ -24,27 +25,37 @@ pub struct Metrics {
     pub vmaf: Option<Vmaf>,
 }
 
+/// A reference image, prepared for comparisons.
+pub struct Reference<'a> {
+    ssimulacra2: Ssimulacra2Reference,
+    file: &'a RawVideo,
+}
+
+impl<'a> Reference<'a> {
+    /// `file` has the same image.
+    pub fn new(image: &RgbImage, file: &'a RawVideo) -> Result<Self> {
+        let ssimulacra2 = Ssimulacra2Reference::new(&pixels(image)?).context("SSIMULACRA2")?;
+        Ok(Self { ssimulacra2, file })
+    }
+}
+
+fn pixels(image: &RgbImage) -> Result<PixelSlice<'_>> {
+    let (width, height) = image.dimensions();
+    let slice = PixelSlice::new(image, width, height, 3 * width as usize, PixelDescriptor::RGB8_SRGB);
+    slice.map_err(|e| anyhow!("SSIMULACRA2: {e}"))
+}
+
 impl Metrics {
-    /// Compares pictures; `folder` takes files for ffmpeg.
-    pub fn measure(reference: &RgbImage, distorted: &RgbImage, folder: &Path, ffmpeg: Option<&Ffmpeg>) -> Result<Self> {
-        let frame = |image: &RgbImage| {
-            let pixels = image.pixels().map(|p| p.0.map(|v| f32::from(v) / 255.0)).collect();
-            let (width, height) = (image.width() as usize, image.height() as usize);
-            Rgb::new(pixels, width, height, TransferCharacteristic::SRGB, ColorPrimaries::BT709)
-        };
-        let failed = |e: String| anyhow!("SSIMULACRA2: {e}");
-        let (a, b) =
-            (frame(reference).map_err(|e| failed(e.to_string())), frame(distorted).map_err(|e| failed(e.to_string())));
-        let ssimulacra2 = compute_frame_ssimulacra2(a?, b?).map_err(|e| failed(e.to_string()))?;
-        let vmaf = match ffmpeg.filter(|f| f.has_vmaf()) {
-            None => None,
-            Some(ffmpeg) => {
-                let (r, d) = (folder.join("reference.png"), folder.join("distorted.png"));
-                reference.save(&r)?;
-                distorted.save(&d)?;
-                Some(ffmpeg.vmaf(&r, &d)?)
-            }
-        };
+    /// Compares an image, of which there is a file too, with its reference.
+    pub fn measure(
+        reference: &Reference,
+        distorted: &RgbImage,
+        file: &RawVideo,
+        ffmpeg: Option<&Ffmpeg>,
+    ) -> Result<Self> {
+        let ssimulacra2 = reference.ssimulacra2.compare(&pixels(distorted)?).context("SSIMULACRA2")?;
+        let ffmpeg = ffmpeg.filter(|f| f.has_vmaf());
+        let vmaf = ffmpeg.map(|ffmpeg| ffmpeg.vmaf(reference.file, file)).transpose()?;
         Ok(Self { ssimulacra2, vmaf })
     }
 
@@ -71,9 +82,10 @@ impl Metrics {
         let deviation = (mapped.iter().map(|m| (m - mean).powi(2)).sum::<f64>() / n).sqrt();
         // Its logistic function has the same distribution over encoders' settings as SSIMULACRA2's.
         let aim = self.vmaf.and_then(|v| v.aim).map(|aim| 100.0 / (1.0 + (aim.max(0.0) / 0.043).powf(1.97)));
-        let value = match (label, aim) {
-            (Label::Mean, _) => mean,
-            (Label::Impairment, Some(aim)) if adds => (mapped[0] + aim) / 2.0,
+        let value = match (label, aim, self.vmaf) {
+            (Label::Mean, ..) => mean,
+            (Label::Vmaf, _, Some(vmaf)) => vmaf.vmaf.clamp(0.0, 100.0),
+            (Label::Impairment, Some(aim), _) if adds => (mapped[0] + aim) / 2.0,
             _ => mapped[0],
         };
         (value, deviation)
@@ -86,8 +98,10 @@ mod tests {
 
     #[test]
     fn labels_span_the_scale_and_rise_with_every_metric() {
-        let metrics =
-            |ssimulacra2, neg, ms_ssim| Metrics { ssimulacra2, vmaf: Some(Vmaf { neg, ms_ssim, aim: Some(0.02) }) };
+        let metrics = |ssimulacra2, neg, ms_ssim| Metrics {
+            ssimulacra2,
+            vmaf: Some(Vmaf { vmaf: 77.0, neg, ms_ssim, aim: Some(0.02) }),
+        };
         let label = |ssimulacra2, vmaf, ms_ssim| metrics(ssimulacra2, vmaf, ms_ssim).label(Label::Mean, true).0;
         assert!((label(100.0, 100.0, 1.0) - 100.0).abs() < 1e-9);
         assert!(label(-100.0, 0.0, 0.3) < 1.0);
@@ -99,9 +113,10 @@ mod tests {
         assert!(alone(Label::Mean) > 99.9 && alone(Label::Impairment) > 99.9);
         let own = |vmaf| metrics(50.0, vmaf, 0.95).label(Label::Ssimulacra2, true).0;
         assert!(own(10.0) == own(90.0) && own(10.0) > 50.0);
+        assert_eq!(metrics(50.0, 60.0, 0.95).label(Label::Vmaf, true).0, 77.0);
 
         let impaired = |aim, adds| {
-            let vmaf = Vmaf { neg: 60.0, ms_ssim: 0.95, aim: Some(aim) };
+            let vmaf = Vmaf { vmaf: 77.0, neg: 60.0, ms_ssim: 0.95, aim: Some(aim) };
             Metrics { ssimulacra2: 50.0, vmaf: Some(vmaf) }.label(Label::Impairment, adds).0
         };
         assert!(impaired(0.0, true) > impaired(0.02, true) && impaired(0.02, true) > impaired(0.2, true));
