@@ -171,3 +171,26 @@ fn ladders_are_encoded_compared_and_kept() {
     assert_eq!(made(&kept), before);
     assert_eq!(fs::read_dir(folder.join("kept")).unwrap().count(), 8);
 }
+
+#[test]
+fn encodings_above_their_reference_are_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    write(&folder.join("sharp.y4m"), SIDE, FRAMES, 1, 0);
+    write(&folder.join("coarse.y4m"), SIDE, FRAMES, 8, 0);
+    let more = ["--ffmpeg", "/nowhere/ffmpeg", "--style-prompt", "none"];
+    let found = report(folder, &[&["sharp.y4m", "--reference", "coarse.y4m"], &more[..]].concat());
+    let above = &found["above_reference"][0];
+    assert_eq!((&above["name"], &above["vmaf"]), (&"sharp.y4m".into(), &Value::Null));
+    assert_eq!(above["by"], found["pairs"][0]["mean"]);
+    let args = ["sharp.y4m", "--reference", "coarse.y4m", "--crops", "1", "--report", "r.html"];
+    let table = String::from_utf8(run(folder, &[&args[..], &more].concat()).stdout).unwrap();
+    let page = fs::read_to_string(folder.join("r.html")).unwrap();
+    for text in [&table, &page] {
+        assert!(text.contains(" above its reference") && text.contains("rely on VMAF"), "{text}");
+    }
+    // Not where it scores less, as much, or has no reference.
+    for args in [&["coarse.y4m", "--reference", "sharp.y4m"][..], &["coarse.y4m", "sharp.y4m"]] {
+        assert_eq!(report(folder, &[args, &more[..]].concat())["above_reference"], serde_json::json!([]));
+    }
+}

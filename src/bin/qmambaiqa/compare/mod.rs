@@ -10,6 +10,7 @@ mod output;
 mod paired;
 mod pairs;
 mod prompt;
+mod reference;
 mod rendition;
 mod report;
 mod size;
@@ -23,6 +24,7 @@ use family::{Family, Group, Saving};
 use ladder::{Encodings, Ladder};
 use pairs::Pair;
 use qmambaiqa::frame::Region;
+use reference::Above;
 use rendition::{Decoder, Rendition, Scoring, Source};
 use report::Page;
 use serde::Serialize;
@@ -129,6 +131,7 @@ struct Comparison<'a> {
     region: Option<String>,
     renditions: &'a [Rendition],
     pairs: Vec<Pair<'a>>,
+    above_reference: Vec<Above<'a>>,
     families: Vec<Family<'a>>,
     savings: Vec<Saving<'a>>,
 }
@@ -176,6 +179,7 @@ pub fn run(mut args: Args) -> Result<bool> {
         region: region.map(|r| r.to_string()),
         renditions: &renditions,
         pairs,
+        above_reference: reference::above(&renditions, args.scorer.seed),
         savings: family::savings(&families),
         families,
     };

@@ -4,6 +4,7 @@ use super::Comparison;
 use super::family::{METRICS, Saving};
 use super::paired::Verdict;
 use super::pairs::{Moment, Pair};
+use super::reference;
 use super::rendition::Rendition;
 use crate::common::line;
 use anyhow::Result;
@@ -77,6 +78,11 @@ pub fn table(comparison: &Comparison) -> Result<()> {
     conditions(comparison).iter().try_for_each(|text| line(text))?;
     line("")?;
     comparison.pairs.iter().try_for_each(|pair| line(&sentence(pair)))?;
+    if !comparison.above_reference.is_empty() {
+        line("")?;
+        comparison.above_reference.iter().try_for_each(|above| line(&above.to_string()))?;
+        line(reference::MEANING)?;
+    }
     if !comparison.families.is_empty() {
         line("")?;
     }

@@ -6,6 +6,7 @@ use super::family::METRICS;
 use super::output::{self, title};
 use super::paired::Verdict;
 use super::pairs::Pair;
+use super::reference;
 use super::rendition::{Decoder, Rendition, Scored};
 use super::stills::{Pictures, pictures};
 use anyhow::{Context, Result, bail};
@@ -147,6 +148,10 @@ fn verdicts(comparison: &Comparison) -> Markup {
                 }
             } }
         } }
+        @if !comparison.above_reference.is_empty() {
+            ul { @for above in &comparison.above_reference { li { (above) } } }
+            p { (reference::MEANING) }
+        }
     }
 }
 
