@@ -124,7 +124,10 @@ fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad> {
 }
 
 /// Plays a file through elements, the first of which takes any raw video.
-fn run(path: &Path, parts: &[gst::Element], each: Each) -> Result<()> {
+///
+/// # Errors
+/// What GStreamer says of a file that it cannot decode, and what `each` fails with.
+pub fn run(path: &Path, parts: &[gst::Element], each: Each) -> Result<()> {
     let path = path.canonicalize().with_context(|| path.display().to_string())?;
     let pipeline = gst::parse::launch("filesrc name=src ! decodebin name=decode")?;
     let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| anyhow!("GStreamer built no pipeline"))?;
@@ -205,7 +208,9 @@ pub fn drain(pipeline: &gst::Pipeline, pad: &gst::Pad) {
 /// A scaler to a size, its pixels square.
 fn scaled(caps: &str, width: u32, height: u32) -> Result<[gst::Element; 2]> {
     let caps = format!("{caps},width={width},height={height},pixel-aspect-ratio=1/1");
-    let scale = gst::ElementFactory::make("videoscale").property("add-borders", false).build()?;
+    // Bicubic, as ffmpeg's: what decodes must not change what a scaled video scores.
+    let scale = gst::ElementFactory::make("videoscale").property("add-borders", false);
+    let scale = scale.property_from_str("method", "catrom").build()?;
     Ok([scale, gst::ElementFactory::make("capsfilter").property_from_str("caps", &caps).build()?])
 }
 

@@ -36,7 +36,7 @@ impl Shown {
 }
 
 /// The smallest region with all that shows anywhere in the scoring's own: what is black around it is so in every frame of every
-/// video. None where all is black, and where sizes differ, which [`check`](super::rendition::check) complains of.
+/// video. None where all is black, and where sizes differ, which [`check`](super::check::check) complains of.
 pub fn within(scoring: &Scoring, sources: &[Source]) -> Result<Option<Region>> {
     let region = scoring.area.region;
     let shown = Arc::new(Mutex::new(Shown::default()));
@@ -51,7 +51,7 @@ pub fn within(scoring: &Scoring, sources: &[Source]) -> Result<Option<Region>> {
             (_, Decoder::Ffmpeg(ffmpeg)) => {
                 ffmpeg.decode(path, scoring.scale, |stream| source::read_y4m(stream, Duration::ZERO, &mut y4m))
             }
-            (Kind::Y4m, _) => {
+            (Kind::Y4m, _) if scoring.scale.is_none() => {
                 File::open(path).map_err(Into::into).and_then(|file| source::read_y4m(file, Duration::ZERO, &mut y4m))
             }
             _ => {

@@ -3,12 +3,17 @@
 mod bars;
 mod bd;
 mod chart;
+mod check;
 mod family;
 mod ladder;
 mod output;
 mod paired;
+mod pairs;
+mod prompt;
+mod reference;
 mod rendition;
 mod report;
+mod size;
 mod stills;
 
 use crate::common::{self, Area, ScorerArgs};
@@ -17,8 +22,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use family::{Family, Group, Saving};
 use ladder::{Encodings, Ladder};
-use paired::Difference;
+use pairs::Pair;
 use qmambaiqa::frame::Region;
+use reference::Above;
 use rendition::{Decoder, Rendition, Scoring, Source};
 use report::Page;
 use serde::Serialize;
@@ -28,11 +34,16 @@ use std::time::Duration;
 /// Tell which of several encodings of one content is better, and whether the difference is real. No reference is needed.
 ///
 /// All are scored at the same times and places. The differences between two at each moment are paired, so that what both have
-/// in common does not count, and a block bootstrap over time gives their mean a 99 % confidence interval. It says how sure
-/// the mean of this content is; whether viewers agree is another matter.
+/// in common does not count, and a block bootstrap over time gives their mean a 99 % confidence interval. The interval is
+/// widened by the score difference that encodings of equal quality can have. A difference is real if the interval excludes
+/// zero.
+///
+/// The style prompt `compression` is used unless --style-prompt names another. Videos of several sizes are scaled to the size of
+/// the largest, as in full-screen playback.
 ///
 /// With `--group`, and with `--ladder`, which does the encoding, families of encodings are compared over their rates, too.
 #[derive(ClapArgs)]
+#[command(mut_arg("style_prompt", |arg| arg.default_value(prompt::AUTO).help(prompt::HELP)))]
 pub struct Args {
     /// Videos of one content; with --ladder the source alone
     #[arg(required = true)]
@@ -59,7 +70,7 @@ pub struct Args {
     decoder: Option<DecoderName>,
     #[command(flatten)]
     scorer: ScorerArgs,
-    /// Part of each frame that is compared, the same in all, as X,Y,WIDTH,HEIGHT in pixels after --scale (default: all of it)
+    /// Part of each frame that is compared, the same in all, as X,Y,WIDTH,HEIGHT in pixels after scaling (default: all of it)
     #[arg(long)]
     region: Option<Region>,
     /// Leave the black bars out that all have in all frames; everything is decoded twice
@@ -68,8 +79,9 @@ pub struct Args {
     /// Seconds between scored frames (0: every frame)
     #[arg(long, default_value_t = 0.0)]
     interval: f64,
-    /// Scale all to WIDTHxHEIGHT first, as a player would on a screen of that size
-    #[arg(long, value_parser = size)]
+    /// Scale all to WIDTHxHEIGHT first, as a player would on a screen of that size [default: the size of the
+    /// largest if sizes differ]
+    #[arg(long, value_parser = parse_size)]
     scale: Option<(u32, u32)>,
     /// Compare what all have where their lengths differ
     #[arg(long)]
@@ -101,7 +113,7 @@ enum Format {
     Csv,
 }
 
-fn size(text: &str) -> Result<(u32, u32), String> {
+fn parse_size(text: &str) -> Result<(u32, u32), String> {
     let sides = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
     sides
         .filter(|&(w, h)| (1..=16384).contains(&w) && (1..=16384).contains(&h))
@@ -111,42 +123,28 @@ fn size(text: &str) -> Result<(u32, u32), String> {
 /// All that is found.
 #[derive(Serialize)]
 struct Comparison<'a> {
+    model: &'a str,
+    style_prompt: &'a str,
+    /// Common size of all videos after scaling, as `WIDTHxHEIGHT`; `None` without scaling.
+    scale: Option<String>,
     /// Part of each frame that is compared, as `x,y,width,height`: none for all.
     region: Option<String>,
     renditions: &'a [Rendition],
     pairs: Vec<Pair<'a>>,
+    above_reference: Vec<Above<'a>>,
     families: Vec<Family<'a>>,
     savings: Vec<Saving<'a>>,
 }
 
-/// What is found of two renditions: differences are the second's less the first's.
-#[derive(Debug, Serialize)]
-struct Pair<'a> {
-    first: &'a str,
-    second: &'a str,
-    #[serde(flatten)]
-    difference: Difference,
-    /// The largest differences for and against, a second apart at least.
-    worst: Vec<Moment>,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Moment {
-    /// Seconds.
-    time: f64,
-    difference: f64,
-}
-
-/// Differences further apart than this are of moments of their own, in seconds.
-const APART: f64 = 1.0;
-
-pub fn run(args: &Args) -> Result<bool> {
+pub fn run(mut args: Args) -> Result<bool> {
     let Ok(interval) = Duration::try_from_secs_f64(args.interval) else {
         bail!("interval {} is not a number of seconds from 0 on", args.interval);
     };
     let page = args.report.as_deref().map(Page::create).transpose()?;
     let wanted = args.reference.is_some() || !args.ladder.is_empty() || args.decoder == Some(DecoderName::Ffmpeg);
     let ffmpeg = if wanted { Ffmpeg::find(&args.ffmpeg) } else { None };
+    let scorer = prompt::open(&mut args.scorer)?;
+    let args = &args;
     let encodings = sources(args, ffmpeg.as_ref())?;
     let decoder = match (args.decoder, &ffmpeg) {
         (Some(DecoderName::Gstreamer), _) => Decoder::Gstreamer,
@@ -155,30 +153,43 @@ pub fn run(args: &Args) -> Result<bool> {
         (_, None) => bail!("{} cannot be run; --ffmpeg names another", args.ffmpeg.display()),
     };
     let area = Area { region: args.region, skip_black_bars: false };
-    let mut scoring = Scoring { scorer: &args.scorer, area, interval, scale: args.scale, decoder };
+    let sizes = size::sizes(&encodings.sources, decoder)?;
+    let scale = match args.scale {
+        None => size::largest(&encodings.sources, &sizes)?,
+        set => set,
+    };
+    let mut scoring = Scoring { scorer: &scorer, settings: &args.scorer, area, interval, scale, decoder };
     if args.skip_black_bars {
         scoring.area.region = bars::within(&scoring, &encodings.sources)?.or(args.region);
     }
     let region = scoring.area.region;
-    let mut renditions = scoring.all(encodings.sources.clone())?;
-    rendition::check(&renditions, args.scale.is_some(), args.shortest)?;
-    let good = measure(&mut renditions, args, region, ffmpeg.as_ref());
+    let mut renditions = scoring.all(encodings.sources.iter().cloned().zip(sizes).collect())?;
+    check::check(&renditions, args.shortest)?;
+    let good = measure(&mut renditions, args, scale, region, ffmpeg.as_ref());
 
     let families = family::families(&renditions, &args.group);
     let mut pairs = Vec::new();
-    for (first, second) in chosen(&renditions, &families, !args.ladder.is_empty()) {
-        pairs.push(pair(first, second, args)?);
+    for (first, second) in pairs::chosen(&renditions, &families, !args.ladder.is_empty()) {
+        pairs.push(Pair::new(first, second, args.scorer.seed, args.worst)?);
     }
-    let savings = family::savings(&families);
-    let comparison =
-        Comparison { region: region.map(|r| r.to_string()), renditions: &renditions, pairs, families, savings };
+    let comparison = Comparison {
+        model: scorer.model_name(),
+        style_prompt: scorer.style_prompt_name(),
+        scale: scale.map(|(width, height)| format!("{width}x{height}")),
+        region: region.map(|r| r.to_string()),
+        renditions: &renditions,
+        pairs,
+        above_reference: reference::above(&renditions, args.scorer.seed),
+        savings: family::savings(&families),
+        families,
+    };
     let printed = match args.format {
         Format::Table => output::table(&comparison),
         Format::Json => output::json(&comparison),
         Format::Csv => output::csv(&comparison),
     };
     if let Some(page) = page {
-        page.write(&comparison, decoder, args.scale)?; // whoever has seen enough of standard output still gets the page
+        page.write(&comparison, decoder, scale)?; // whoever has seen enough of standard output still gets the page
     }
     printed.map(|()| good)
 }
@@ -218,7 +229,13 @@ fn sources(args: &Args, ffmpeg: Option<&Ffmpeg>) -> Result<Encodings> {
 
 /// VMAF, SSIM and PSNR against the reference, where there are one and an ffmpeg with libvmaf. Gives false where that fails: it
 /// is said, and the scores are worth having all the same.
-fn measure(renditions: &mut [Rendition], args: &Args, region: Option<Region>, ffmpeg: Option<&Ffmpeg>) -> bool {
+fn measure(
+    renditions: &mut [Rendition],
+    args: &Args,
+    scale: Option<(u32, u32)>,
+    region: Option<Region>,
+    ffmpeg: Option<&Ffmpeg>,
+) -> bool {
     let Some((reference, others)) = renditions.split_first_mut().filter(|(first, _)| first.source.reference) else {
         return true;
     };
@@ -232,7 +249,7 @@ fn measure(renditions: &mut [Rendition], args: &Args, region: Option<Region>, ff
     bar.set_message("VMAF");
     let mut good = true;
     for other in others {
-        match ffmpeg.full_reference(&reference.source.path, &other.source.path, args.scale, region) {
+        match ffmpeg.full_reference(&reference.source.path, &other.source.path, scale, region) {
             Ok(found) => other.full_reference = Some(found),
             Err(error) => {
                 bar.suspend(|| common::complain(&error.context(format!("VMAF of {}", other.name()))));
@@ -243,47 +260,4 @@ fn measure(renditions: &mut [Rendition], args: &Args, region: Option<Region>, ff
     }
     bar.finish_and_clear();
     good
-}
-
-/// Every two; of a ladder neighbours alone, since its order is known.
-fn chosen<'a>(
-    renditions: &'a [Rendition],
-    families: &[Family<'a>],
-    ladder: bool,
-) -> Vec<(&'a Rendition, &'a Rendition)> {
-    if ladder {
-        return families.iter().flat_map(|f| f.members.windows(2).map(|two| (two[0], two[1]))).collect();
-    }
-    renditions.iter().enumerate().flat_map(|(i, a)| renditions[i + 1..].iter().map(move |b| (a, b))).collect()
-}
-
-fn pair<'a>(first: &'a Rendition, second: &'a Rendition, args: &Args) -> Result<Pair<'a>> {
-    let moments: Vec<Moment> =
-        first.aligned(second).map(|(a, b)| Moment { time: a.time, difference: b.score - a.score }).collect();
-    if moments.is_empty() {
-        bail!("{} and {} have no frame at the same time", first.name(), second.name());
-    }
-    let differences: Vec<f64> = moments.iter().map(|m| m.difference).collect();
-    let step = first.step().max(second.step());
-    Ok(Pair {
-        first: first.name(),
-        second: second.name(),
-        difference: paired::difference(&differences, step, args.scorer.seed),
-        worst: worst(moments, args.worst),
-    })
-}
-
-/// The largest differences, each further than a second from the larger ones.
-fn worst(mut moments: Vec<Moment>, count: usize) -> Vec<Moment> {
-    moments.sort_by(|a, b| b.difference.abs().total_cmp(&a.difference.abs()).then(a.time.total_cmp(&b.time)));
-    let mut kept: Vec<Moment> = Vec::new();
-    for moment in moments {
-        if kept.len() == count || moment.difference == 0.0 {
-            break;
-        }
-        if kept.iter().all(|k| (k.time - moment.time).abs() > APART) {
-            kept.push(moment);
-        }
-    }
-    kept
 }

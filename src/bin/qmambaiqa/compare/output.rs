@@ -1,15 +1,18 @@
 //! Results, for people and for programs.
 
+use super::Comparison;
 use super::family::{METRICS, Saving};
 use super::paired::Verdict;
+use super::pairs::{Moment, Pair};
+use super::reference;
 use super::rendition::Rendition;
-use super::{Comparison, Moment, Pair};
 use crate::common::line;
 use anyhow::Result;
+use qmambaiqa::scorer::NO_STYLE_PROMPT;
 use serde::Serialize;
 
 /// The layout's version; it changes when a field does.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -72,11 +75,14 @@ pub fn table(comparison: &Comparison) -> Result<()> {
             s.min
         ))?;
     }
-    if let Some(region) = &comparison.region {
-        line(&format!("of each frame {region} (x,y,width,height)"))?;
-    }
+    conditions(comparison).iter().try_for_each(|text| line(text))?;
     line("")?;
     comparison.pairs.iter().try_for_each(|pair| line(&sentence(pair)))?;
+    if !comparison.above_reference.is_empty() {
+        line("")?;
+        comparison.above_reference.iter().try_for_each(|above| line(&above.to_string()))?;
+        line(reference::MEANING)?;
+    }
     if !comparison.families.is_empty() {
         line("")?;
     }
@@ -91,6 +97,24 @@ pub fn table(comparison: &Comparison) -> Result<()> {
         savings.try_for_each(|s| line(&format!("{} against {} by {metric}: {}", s.test, s.anchor, outcome(s))))?;
     }
     Ok(())
+}
+
+/// The model, the style prompt, the scaling and the region of the comparison, one line each.
+pub fn conditions(comparison: &Comparison) -> Vec<String> {
+    let mut lines = vec![match comparison.style_prompt {
+        NO_STYLE_PROMPT => format!("model {} without a style prompt", comparison.model),
+        prompt => format!("model {} with the style prompt {prompt}", comparison.model),
+    }];
+    if let Some(scale) = &comparison.scale {
+        let scaled = comparison.renditions.iter().filter(|r| r.scaled).map(|r| format!("{} ({})", r.name(), r.size));
+        let scaled: Vec<String> = scaled.collect();
+        lines.push(match scaled.as_slice() {
+            [] => format!("no scaling needed: all videos are {scale}"),
+            some => format!("scaled to {scale}, as in full-screen playback: {}", some.join(", ")),
+        });
+    }
+    lines.extend(comparison.region.as_ref().map(|region| format!("of each frame {region} (x,y,width,height)")));
+    lines
 }
 
 /// Bjontegaard's deltas, or why there are none.

@@ -1,10 +1,12 @@
-//! One video's scores over time, and what must hold before two are compared.
+//! One video's scores over time.
 
+use super::size::Size;
 use crate::common::{self, Area, ScorerArgs};
 use crate::ffmpeg::{Ffmpeg, FullReference};
 use crate::source::{self, Kind};
 use crate::video::{self, Looks, THUMBNAIL};
 use anyhow::{Context, Result, bail};
+use qmambaiqa::Scorer;
 use qmambaiqa::frame::Frame;
 use qmambaiqa::indicators::Indicators;
 use qmambaiqa::pooling::{Pool, Statistics};
@@ -14,13 +16,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// Lengths that differ by less are the same: a frame or two lost at an end.
-const LENGTH_TOLERANCE: f64 = 0.2;
-/// Thumbnails of one content agree far better at any bitrate worth comparing; those of two contents do not.
-const SAME_CONTENT: f64 = 0.5;
-/// Thumbnails with less contrast, in steps of 255, show nothing.
-const CONTRAST: f64 = 2.0;
 
 #[derive(Serialize)]
 pub struct Rendition {
@@ -32,8 +27,14 @@ pub struct Rendition {
     pub bitrate: f64,
     /// Against the reference, where there is one and an ffmpeg with libvmaf.
     pub full_reference: Option<FullReference>,
+    /// Before any scaling.
+    #[serde(flatten)]
+    pub size: Size,
+    /// Whether it was scaled to another size.
+    pub scaled: bool,
+    /// Size of the last frame, to detect streams that change their size.
     #[serde(skip)]
-    size: (usize, usize),
+    pub decoded: (usize, usize),
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -42,7 +43,7 @@ pub struct Scored {
     pub time: f64,
     pub score: f64,
     #[serde(skip)]
-    thumbnail: Option<Vec<u8>>,
+    pub thumbnail: Option<Vec<u8>>,
 }
 
 /// What decodes videos.
@@ -54,7 +55,9 @@ pub enum Decoder<'a> {
 
 /// How renditions are scored, all alike.
 pub struct Scoring<'a> {
-    pub scorer: &'a ScorerArgs,
+    pub scorer: &'a Scorer,
+    /// Options of `scorer` and placement of its crops.
+    pub settings: &'a ScorerArgs,
     /// Of every video after it is scaled.
     pub area: Area,
     pub interval: Duration,
@@ -77,10 +80,10 @@ pub struct Source {
 
 impl Scoring<'_> {
     /// Scores one after the other.
-    pub fn all(&self, sources: Vec<Source>) -> Result<Vec<Rendition>> {
+    pub fn all(&self, sources: Vec<(Source, Size)>) -> Result<Vec<Rendition>> {
         let bar = common::bar(sources.len());
-        let all = sources.into_iter().map(|source| {
-            let rendition = self.score(source);
+        let all = sources.into_iter().map(|(source, size)| {
+            let rendition = self.score(source, size);
             bar.inc(1);
             rendition
         });
@@ -89,12 +92,12 @@ impl Scoring<'_> {
         all
     }
 
-    fn score(&self, source: Source) -> Result<Rendition> {
+    fn score(&self, source: Source, size: Size) -> Result<Rendition> {
         let (name, path) = (&source.name, source.path.as_path());
-        let (mut frames, mut pool, mut size) = (Vec::new(), Pool::new(None), (0, 0));
+        let (mut frames, mut pool, mut decoded) = (Vec::new(), Pool::new(None), (0, 0));
         let mut each = |_, time: Option<f64>, frame: &Frame, _: &Frame, score: qmambaiqa::Score| {
             let Some(time) = time else { bail!("the stream has no frame rate, so frames have no time") };
-            size = (frame.width(), frame.height());
+            decoded = (frame.width(), frame.height());
             frames.push(Scored { time, score: score.score, thumbnail: Some(thumbnail(frame)?) });
             Ok(())
         };
@@ -102,14 +105,17 @@ impl Scoring<'_> {
             (_, Decoder::Ffmpeg(ffmpeg)) => {
                 ffmpeg.decode(path, self.scale, |stream| self.y4m(stream, &mut each)).with_context(|| name.clone())?;
             }
-            (Kind::Y4m, _) if self.scale.is_some() => {
-                bail!("{name}: Y4M is not scaled; give --scale to what writes it, or --decoder ffmpeg")
-            }
-            (Kind::Y4m, _) => {
+            (Kind::Y4m, _) if self.scale.is_none() => {
                 let file = File::open(path).with_context(|| name.clone())?;
                 self.y4m(file, &mut each).with_context(|| name.clone())?;
             }
-            (Kind::Other | Kind::Picture, _) => (frames, size) = self.gstreamer(path)?,
+            (kind, _) => {
+                // GStreamer scales. It also reads unscaled Y4M then, so that chroma is interpolated in the same way.
+                (frames, decoded) = self.gstreamer(path).map_err(|error| match kind {
+                    Kind::Y4m => error.context("GStreamer cannot read this Y4M to scale it; try --decoder ffmpeg"),
+                    _ => error,
+                })?;
+            }
         }
         frames.sort_by(|a, b| a.time.total_cmp(&b.time));
         frames.iter().for_each(|frame| {
@@ -117,13 +123,15 @@ impl Scoring<'_> {
         });
         let Some(statistics) = pool.stream() else { bail!("{name}: no frames") };
         let bytes = path.metadata().with_context(|| name.clone())?.len();
-        let mut rendition = Rendition { source, frames, statistics, bitrate: 0.0, full_reference: None, size };
+        let scaled = size.is_scaled(self.scale);
+        let mut rendition =
+            Rendition { source, frames, statistics, bitrate: 0.0, full_reference: None, size, scaled, decoded };
         rendition.bitrate = 8.0 * bytes as f64 / rendition.length().max(f64::EPSILON);
         Ok(rendition)
     }
 
     fn y4m(&self, stream: impl Read, each: source::Each) -> Result<()> {
-        source::score_y4m(stream, &self.scorer.open()?, &self.scorer.plan()?, self.area, self.interval, each)
+        source::score_y4m(stream, self.scorer, &self.settings.plan()?, self.area, self.interval, each)
     }
 
     fn gstreamer(&self, path: &Path) -> Result<(Vec<Scored>, (usize, usize))> {
@@ -135,7 +143,7 @@ impl Scoring<'_> {
             numbers.push(number);
             Ok(())
         };
-        let element = video::element(&self.scorer.options()?, &self.scorer.plan()?, self.area, self.interval)?;
+        let element = video::element(&self.settings.options()?, &self.settings.plan()?, self.area, self.interval)?;
         video::watch(path, element, self.scale, Some(looks.clone()), &mut each)?;
         let mut looks = looks.lock().unwrap_or_else(PoisonError::into_inner);
         for (frame, number) in frames.iter_mut().zip(numbers) {
@@ -183,7 +191,7 @@ impl Rendition {
     }
 
     /// Seconds from the first frame's start to the last one's end.
-    fn length(&self) -> f64 {
+    pub fn length(&self) -> f64 {
         let time = |frame: Option<&Scored>| frame.map_or(0.0, |f| f.time);
         time(self.frames.last()) - time(self.frames.first()) + self.step()
     }
@@ -202,72 +210,4 @@ impl Rendition {
             rest.next_if(|o| o.time < frame.time + near).map(|o| (frame, o))
         })
     }
-}
-
-/// Sizes, lengths and contents agree.
-pub fn check(all: &[Rendition], scaled: bool, shortest: bool) -> Result<()> {
-    let Some((first, rest)) = all.split_first() else { return Ok(()) };
-    for other in rest {
-        if !scaled && other.size != first.size {
-            bail!(
-                "{} is {}x{} and {} is {}x{}: crops would not show the same; --scale WIDTHxHEIGHT brings all to one size",
-                first.name(),
-                first.size.0,
-                first.size.1,
-                other.name(),
-                other.size.0,
-                other.size.1
-            );
-        }
-        // One frame by itself has no length.
-        if !shortest && (first.frames.len() == 1) != (other.frames.len() == 1) {
-            let counts = (first.frames.len(), other.frames.len());
-            bail!(
-                "{} and {} have {} and {} scored frames; --shortest compares what both have",
-                first.name(),
-                other.name(),
-                counts.0,
-                counts.1
-            );
-        }
-        let (a, b) = (first.length(), other.length());
-        if !shortest && (a - b).abs() > LENGTH_TOLERANCE + first.step().max(other.step()) {
-            bail!(
-                "{} has {a:.2} s and {} has {b:.2} s; --shortest compares what both have",
-                first.name(),
-                other.name()
-            );
-        }
-        check_content(first, other)?;
-    }
-    Ok(())
-}
-
-/// Frames at the same time show the same, as far as thumbnails tell.
-fn check_content(first: &Rendition, second: &Rendition) -> Result<()> {
-    let mut agreement: Vec<f64> =
-        first.aligned(second).filter_map(|(a, b)| correlation(a.thumbnail.as_ref()?, b.thumbnail.as_ref()?)).collect();
-    agreement.sort_by(f64::total_cmp);
-    match agreement.get(agreement.len() / 2) {
-        Some(&median) if median < SAME_CONTENT => bail!(
-            "{} and {} do not show the same content at the same time (frames agree by {median:.2})",
-            first.name(),
-            second.name()
-        ),
-        _ => Ok(()),
-    }
-}
-
-/// Pearson's; none where a picture is flat.
-fn correlation(a: &[u8], b: &[u8]) -> Option<f64> {
-    let n = a.len().min(b.len()) as f64;
-    let mean = |v: &[u8]| v.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
-    let (ma, mb) = (mean(a), mean(b));
-    let (mut saa, mut sbb, mut sab) = (0.0, 0.0, 0.0);
-    for (&x, &y) in a.iter().zip(b) {
-        let (x, y) = (f64::from(x) - ma, f64::from(y) - mb);
-        (saa, sbb, sab) = (saa + x * x, sbb + y * y, sab + x * y);
-    }
-    let contrast = |s: f64| (s / n).sqrt() > CONTRAST;
-    (contrast(saa) && contrast(sbb)).then(|| sab / (saa * sbb).sqrt())
 }

@@ -1,27 +1,21 @@
 //! Results as one page of HTML that needs nothing else.
 
+use super::Comparison;
 use super::chart::{self, Series};
 use super::family::METRICS;
 use super::output::{self, title};
 use super::paired::Verdict;
+use super::pairs::Pair;
+use super::reference;
 use super::rendition::{Decoder, Rendition, Scored};
-use super::stills::stills;
-use super::{Comparison, Pair};
+use super::stills::{Pictures, pictures};
 use anyhow::{Context, Result, bail};
-use base64::prelude::{BASE64_STANDARD, Engine};
-use image::codecs::jpeg::JpegEncoder;
-use image::{RgbImage, imageops};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use plotters::style::RGBColor;
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Widest picture, in pixels.
-const WIDTH: u32 = 640;
-/// Good enough not to add to what the encodings have.
-const JPEG_QUALITY: u8 = 92;
 /// Of a line over time.
 const MOST_POINTS: usize = 2000;
 const STYLE: &str = concat!(include_str!("../page.css"), include_str!("report.css"));
@@ -69,35 +63,6 @@ impl Page {
     }
 }
 
-/// Pictures as data URIs, by rendition and time.
-type Pictures<'a> = BTreeMap<(&'a str, u64), String>;
-
-/// The frames of all worst moments.
-fn pictures<'a>(comparison: &Comparison<'a>, decoder: Decoder, scale: Option<(u32, u32)>) -> Result<Pictures<'a>> {
-    let mut all = BTreeMap::new();
-    for r in comparison.renditions {
-        let pairs = comparison.pairs.iter().filter(|pair| pair.first == r.name() || pair.second == r.name());
-        let moments = pairs.flat_map(|pair| &pair.worst).filter_map(|moment| r.nearest(moment.time));
-        let mut times: Vec<f64> = moments.map(|frame| frame.time).collect();
-        times.sort_by(f64::total_cmp);
-        times.dedup();
-        for (time, picture) in times.iter().zip(stills(&r.source.path, &times, decoder, scale)?) {
-            all.insert((r.name(), time.to_bits()), data_uri(picture)?);
-        }
-    }
-    Ok(all)
-}
-
-fn data_uri(picture: RgbImage) -> Result<String> {
-    let (width, height) = picture.dimensions();
-    let small = width.min(WIDTH);
-    let rows = (u64::from(height) * u64::from(small) / u64::from(width.max(1))).max(1) as u32;
-    let picture = imageops::resize(&picture, small, rows, imageops::FilterType::Lanczos3);
-    let mut jpeg = Vec::new();
-    JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY).encode_image(&picture)?;
-    Ok(format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(jpeg)))
-}
-
 fn page(comparison: &Comparison, pictures: &Pictures) -> Result<Markup> {
     let heading = match comparison.renditions {
         [first, ..] if first.source.reference => format!("Encodings of {}", first.name()),
@@ -132,7 +97,7 @@ fn renditions(comparison: &Comparison) -> Markup {
     let full = comparison.renditions.iter().any(|r| r.full_reference.is_some());
     html! {
         h2 { "Videos" }
-        @if let Some(region) = &comparison.region { p { "Of each frame " (region) " (x,y,width,height)." } }
+        ul { @for text in output::conditions(comparison) { li { (text) } } }
         div.wide { table {
             caption { "Mean, fifth percentile and minimum of the scores"
                 @if full { "; means against the reference" } }
@@ -162,7 +127,8 @@ fn verdicts(comparison: &Comparison) -> Markup {
     html! {
         h2 { "Which is better" }
         div.wide { table {
-            caption { "Mean difference over time (B less A) with its 99 % confidence interval" }
+            caption { "Mean difference over time (B less A) with its 99 % confidence interval, widened by the difference that \
+                       encodings of equal quality can have" }
             thead { tr {
                 th scope="col" { "A" } th.name scope="col" { "B" }
                 th scope="col" { "Difference" } th.name scope="col" { "Verdict" }
@@ -182,6 +148,10 @@ fn verdicts(comparison: &Comparison) -> Markup {
                 }
             } }
         } }
+        @if !comparison.above_reference.is_empty() {
+            ul { @for above in &comparison.above_reference { li { (above) } } }
+            p { (reference::MEANING) }
+        }
     }
 }
 

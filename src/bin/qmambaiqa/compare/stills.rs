@@ -1,13 +1,17 @@
 //! Frames decoded again, as pictures.
 
+use super::Comparison;
 use super::rendition::{Decoder, check_video};
 use crate::source::{self, Kind};
 use crate::video;
 use anyhow::{Context, Result, anyhow, bail};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use gstreamer as gst;
 use gstreamer::prelude::*;
+use image::codecs::jpeg::JpegEncoder;
 use image::{RgbImage, imageops};
 use qmambaiqa::frame::Frame;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -16,11 +20,15 @@ use std::time::Duration;
 
 /// Decoding one frame takes far less.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(30);
+/// Widest picture, in pixels.
+const WIDTH: u32 = 640;
+/// Good enough not to add to what the encodings have.
+const JPEG_QUALITY: u8 = 92;
 /// A frame is sought a little after its start: times are rounded.
 const AFTER: f64 = 1e-3;
 
 /// The frames that are shown at `times`, which rise, in seconds.
-pub fn stills(path: &Path, times: &[f64], decoder: Decoder, scale: Option<(u32, u32)>) -> Result<Vec<RgbImage>> {
+fn stills(path: &Path, times: &[f64], decoder: Decoder, scale: Option<(u32, u32)>) -> Result<Vec<RgbImage>> {
     if times.is_empty() {
         return Ok(Vec::new());
     }
@@ -81,4 +89,33 @@ fn gstreamer(path: &Path, times: &[f64]) -> Result<Vec<RgbImage>> {
     let result = play().with_context(|| format!("{}: frames for the report", path.display()));
     pipeline.set_state(gst::State::Null)?;
     result
+}
+
+/// Pictures as data URIs, by rendition and time.
+pub type Pictures<'a> = BTreeMap<(&'a str, u64), String>;
+
+/// The frames of all worst moments.
+pub fn pictures<'a>(comparison: &Comparison<'a>, decoder: Decoder, scale: Option<(u32, u32)>) -> Result<Pictures<'a>> {
+    let mut all = BTreeMap::new();
+    for r in comparison.renditions {
+        let pairs = comparison.pairs.iter().filter(|pair| pair.first == r.name() || pair.second == r.name());
+        let moments = pairs.flat_map(|pair| &pair.worst).filter_map(|moment| r.nearest(moment.time));
+        let mut times: Vec<f64> = moments.map(|frame| frame.time).collect();
+        times.sort_by(f64::total_cmp);
+        times.dedup();
+        for (time, picture) in times.iter().zip(stills(&r.source.path, &times, decoder, scale)?) {
+            all.insert((r.name(), time.to_bits()), data_uri(picture)?);
+        }
+    }
+    Ok(all)
+}
+
+fn data_uri(picture: RgbImage) -> Result<String> {
+    let (width, height) = picture.dimensions();
+    let small = width.min(WIDTH);
+    let rows = (u64::from(height) * u64::from(small) / u64::from(width.max(1))).max(1) as u32;
+    let picture = imageops::resize(&picture, small, rows, imageops::FilterType::Lanczos3);
+    let mut jpeg = Vec::new();
+    JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY).encode_image(&picture)?;
+    Ok(format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(jpeg)))
 }
