@@ -67,9 +67,14 @@ pub fn frame<'a>(
     let interlaced = mapped.is_interlaced();
     let frame = Frame::new(format, width, height, &planes, colour(info))?.interlaced(interlaced);
     let Region { x, y, width, height } = shown(mapped.buffer(), info);
-    let aspect = info.par();
-    let [wide, high] = [aspect.numer(), aspect.denom()].map(|number| u32::try_from(number).unwrap_or(1).max(1));
+    let [wide, high] = pixel_aspect(info);
     frame.with_crop(x, y, width, height)?.with_pixel_aspect(wide, high)
+}
+
+/// Width and height of a pixel, as a ratio; 1 and 1 where caps have none.
+pub(super) fn pixel_aspect(info: &gst_video::VideoInfo) -> [u32; 2] {
+    let aspect = info.par();
+    [aspect.numer(), aspect.denom()].map(|number| u32::try_from(number).unwrap_or(1).max(1))
 }
 
 /// The part of a buffer's picture that its crop meta leaves.

@@ -67,7 +67,10 @@ impl QMambaIqa {
             let named = named.map(|r| Region { x: r.x - shown.x, y: r.y - shown.y, ..r });
             let Some(region) = named.and_then(|region| region.intersection(set)) else { continue };
             // A detector may give a sliver, which nothing can be scaled from.
-            if crops::size_with_shorter_side(region.width, region.height, CROP).is_ok() {
+            let [wide, high] =
+                convert::pixel_aspect(info).map(|side| if settings.square_pixels { side as usize } else { 1 });
+            let width = (region.width.saturating_mul(wide) / high).max(1);
+            if crops::size_with_shorter_side(width, region.height, CROP).is_ok() {
                 regions.push(region);
             }
         }
