@@ -262,8 +262,8 @@ mod tests {
         let text = read(&lines);
         let objects: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let expected = json!({
-            "schema": 1, "stream": "a, \"b\"", "frame": 7, "time": 0.28, "score": 40.0, "raw": 0.4, "deviation": 0.5,
-            "confidence": 1.5, "crops": 4, "black": 0.25, "change": 0.125, "frozen": 1.5, "sharpness": 2.0, "scene": 3,
+            "schema": 2, "stream": "a, \"b\"", "frame": 7, "time": 0.28, "score": 40.0, "raw": 0.4, "deviation": 0.5,
+            "confidence": 1.5, "crops": 4, "scales": "1", "black": 0.25, "change": 0.125, "frozen": 1.5, "sharpness": 2.0, "scene": 3,
             "model": "qmamba-nano", "style_prompt": "none",
         });
         assert_eq!((objects.len(), &objects[0]), (2, &expected));

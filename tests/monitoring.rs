@@ -71,7 +71,7 @@ fn every_scored_frame_is_logged() {
     let (scores, text) = log("a.jsonl", "stream-name=camera");
     for ((i, &score), line) in scores.iter().enumerate().zip(text.lines()) {
         let record: Value = serde_json::from_str(line).unwrap();
-        assert_eq!((&record["schema"], &record["stream"]), (&1.into(), &"camera".into()));
+        assert_eq!((&record["schema"], &record["stream"]), (&2.into(), &"camera".into()));
         assert_eq!((&record["frame"], &record["score"]), (&i.into(), &score.into()));
         assert_eq!((&record["time"], &record["scene"]), (&(i as f64 / 5.0).into(), &0.into()));
         assert_eq!((record["change"].is_null(), record["confidence"].is_null()), (i == 0, true));
@@ -82,7 +82,7 @@ fn every_scored_frame_is_logged() {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let rows: Vec<BTreeMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
     assert_eq!(rows.iter().map(|row| row["score"].parse().unwrap()).collect::<Vec<f64>>(), scores);
-    assert!(rows.iter().all(|row| row["stream"] == "first" && row["model"] == "qmamba-nano" && row["schema"] == "1"));
+    assert!(rows.iter().all(|row| row["stream"] == "first" && row["model"] == "qmamba-nano" && row["schema"] == "2"));
 
     for (name, format) in [("a.json", ""), ("scores", "log-format=vmaf")] {
         let (scores, text) = log(name, format);
