@@ -70,7 +70,7 @@ class Dataset:
         return (self.levels(share) * (self.knots() * (self.x @ w.T + b)).sum(-1)).sum(1)
 
     def select(self, mask):
-        other = object.__new__(Dataset)
+        other = object.__new__(type(self))
         other.__dict__ = {k: v[mask] if isinstance(v, np.ndarray) else v for k, v in self.__dict__.items()}
         return other
 

@@ -16,7 +16,7 @@ macro_rules! weights {
 
 const MODELS: [(&str, &[u8]); 1] = weights!["qmamba-nano"];
 /// Adapters of the default model.
-const STYLE_PROMPTS: [(&str, &[u8]); 2] = weights!["compression", "generative"];
+const STYLE_PROMPTS: [(&str, &[u8]); 3] = weights!["compression", "compression-pairs", "generative"];
 
 /// Names of the embedded style prompts, which belong to [`DEFAULT_MODEL`].
 pub fn style_prompts() -> impl Iterator<Item = &'static str> {

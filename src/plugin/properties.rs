@@ -69,8 +69,8 @@ fn nick(name: &str) -> String {
 static TABLE: LazyLock<Vec<Property>> = LazyLock::new(|| vec![
     property!(text "model", "Name of an embedded model, or path of a weights file (safetensors or PyTorch)",
         options.model, mutable_ready()),
-    property!(text "style-prompt", "Adapter to other content: none, compression, generative, or path of an adapter file; \
-        acts from the next frame on", options.style_prompt, mutable_playing()),
+    property!(text "style-prompt", "Adapter to other content: none, compression, compression-pairs (to order encodings of one \
+        content), generative, or path of an adapter file; acts from the next frame on", options.style_prompt, mutable_playing()),
     property!(ParamSpecBoolean "force-style-prompt",
         "Use a style prompt even where its file says that it belongs to other weights",
         options.force_style_prompt, mutable_playing()),

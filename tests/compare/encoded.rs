@@ -87,24 +87,24 @@ fn check_sizes(folder: &Path) {
 }
 
 #[test]
-fn compression_prompt_is_the_default_and_is_reported() {
+fn pairs_prompt_is_the_default_and_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     write(&folder.join("a.y4m"), SIDE, 4, 1, 0);
     write(&folder.join("b.y4m"), SIDE, 4, 8, 0);
     let with = |args: &[&str]| report(folder, &[&["a.y4m", "b.y4m"], args].concat());
     let chosen = with(&[]);
-    assert_eq!((&chosen["model"], &chosen["style_prompt"]), (&"qmamba-nano".into(), &"compression".into()));
-    assert_eq!(with(&["--style-prompt", "compression"]), chosen);
+    assert_eq!((&chosen["model"], &chosen["style_prompt"]), (&"qmamba-nano".into(), &"compression-pairs".into()));
+    assert_eq!(with(&["--style-prompt", "compression-pairs"]), chosen);
     let none = with(&["--style-prompt", "none"]);
     assert_eq!(none["style_prompt"], "none");
     assert_ne!(none["renditions"], chosen["renditions"]);
     let out = run(folder, &["a.y4m", "b.y4m", "--crops", "1", "--report", "r.html"]);
-    let said = "model qmamba-nano with the style prompt compression";
+    let said = "model qmamba-nano with the style prompt compression-pairs";
     assert!(String::from_utf8(out.stdout).unwrap().contains(said));
     assert!(fs::read_to_string(folder.join("r.html")).unwrap().contains(said));
     let help = String::from_utf8(run(folder, &["--help"]).stdout).unwrap();
-    assert!(help.contains("auto (compression for the embedded model"), "{help}");
+    assert!(help.contains("auto (compression-pairs for the embedded model"), "{help}");
 
     // Another model.
     let mut random = Trainable::new(1, Default::default(), &candle_core::Device::Cpu);
@@ -117,7 +117,7 @@ fn compression_prompt_is_the_default_and_is_reported() {
     weights_file::write(&folder.join("other.safetensors"), &tensors, WriteDtype::F16, &metadata).unwrap();
     let out = run(folder, &["a.y4m", "b.y4m", "--crops", "1", "--model", "other.safetensors", "--format", "json"]);
     let warned = String::from_utf8(out.stderr).unwrap();
-    let note = "no style prompt is used: compression requires qmamba-nano, the model is other.safetensors";
+    let note = "no style prompt is used: compression-pairs requires qmamba-nano, the model is other.safetensors";
     assert_eq!(warned.lines().filter(|line| line.contains(note)).count(), 1, "{warned}");
     let found: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(found["style_prompt"], "none");

@@ -18,7 +18,8 @@ pub struct ScorerArgs {
     /// Embedded model (qmamba-nano) or weights file (safetensors, PyTorch)
     #[arg(long, default_value = qmambaiqa::embedded::DEFAULT_MODEL)]
     pub model: String,
-    /// Style prompt that adapts the model: none, compression, generative, or a weights file
+    /// Style prompt that adapts the model: none, compression, compression-pairs (to order encodings of one content), generative,
+    /// or a weights file
     #[arg(long, default_value = qmambaiqa::scorer::NO_STYLE_PROMPT)]
     pub style_prompt: String,
     /// Use the style prompt even where it says that it belongs to other weights

@@ -38,8 +38,8 @@ use std::time::Duration;
 /// widened by the score difference that encodings of equal quality can have. A difference is real if the interval excludes
 /// zero.
 ///
-/// The style prompt `compression` is used unless --style-prompt names another. Videos of several sizes are scaled to the size of
-/// the largest, as in full-screen playback.
+/// The style prompt `compression-pairs`, which orders encodings of one content, is used unless --style-prompt names another.
+/// Videos of several sizes are scaled to the size of the largest, as in full-screen playback.
 ///
 /// With `--group`, and with `--ladder`, which does the encoding, families of encodings are compared over their rates, too.
 #[derive(ClapArgs)]

@@ -8,11 +8,12 @@ use qmambaiqa::scorer::NO_STYLE_PROMPT;
 
 /// The value of `--style-prompt` that lets [`open`] choose.
 pub const AUTO: &str = "auto";
-/// The style prompt that was tuned on encodings.
-const CHOSEN: &str = "compression";
+/// The style prompt whose head was trained to order encodings of one content: it decides more pairs rightly than `compression`,
+/// whose scores also compare contents (weights/README.md).
+const CHOSEN: &str = "compression-pairs";
 /// Help of `--style-prompt`; other subcommands have another default.
-pub const HELP: &str = "Style prompt that adapts the model: auto (compression for the embedded model, none for another), none, \
-                        compression, generative, or a weights file";
+pub const HELP: &str = "Style prompt that adapts the model: auto (compression-pairs for the embedded model, none for another), \
+                        none, compression, compression-pairs, generative, or a weights file";
 
 /// Opens the scorer and replaces `auto` in `args` by the style prompt in use.
 pub fn open(args: &mut ScorerArgs) -> Result<Scorer> {
