@@ -87,7 +87,8 @@ class Encodings:
                 self.log.write_text(json.dumps(self.vmaf, indent=1))
 
     def measure(self, path, raw, log):
-        start = "settb=AVTB,setpts=PTS-STARTPTS"
+        # The same tags for both, because ffmpeg would convert one to the other's.
+        start = "settb=AVTB,setpts=PTS-STARTPTS,setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"
         options = f"ts_sync_mode=nearest:shortest=1:n_subsample=5:log_fmt=json:log_path={log}"
         graph = f"[0:v:0]{start}[d];[1:v:0]{start}[r];[d][r]libvmaf={options}"
         self.run("-i", path, "-i", raw, "-lavfi", graph, "-f", "null", "-")
