@@ -63,11 +63,11 @@ def main():
         (x, y), (right, down) = path_over(room, frames, args.speed)
         # Read once; cut before chroma is halved, so that odd places are exact.
         filters = (f"format=gbrp,loop=loop=-1:size=1,setpts=N/{args.rate}/TB,crop={width}:{height}:{x}+{right}*n:{y}+{down}*n,"
-                   f"scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,setsar=1,setparams=color_trc=bt709:color_primaries=bt709:colorspace=bt709:range=tv")
+                   "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,setsar=1,"
+                   "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709")
         out = args.out / f"{picture.stem}.mkv"
         command = [ffmpeg, "-v", "error", "-y", "-framerate", str(args.rate), "-i", picture, "-vf", filters,
-                   "-frames:v", str(frames), "-r", str(args.rate), "-colorspace", "bt709", "-color_primaries", "bt709",
-                   "-color_trc", "bt709", "-color_range", "tv", "-c:v", "ffv1", out]
+                   "-frames:v", str(frames), "-r", str(args.rate), "-c:v", "ffv1", out]
         subprocess.run(command, check=True)
         print(f"{out}: {frames} frames, {right or down} pixels a frame {'right' if right else 'down'}")
 

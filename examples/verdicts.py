@@ -8,9 +8,9 @@
 Each clip is encoded by x264 (medium, ultrafast), x265, SVT-AV1 and VP9 at five rates each. One run of `compare` a clip, with
 its defaults, judges all pairs of the source and its encodings; --interval (seconds between scored frames) keeps it quick, and
 ffmpeg decodes, because not every GStreamer has every decoder. A verdict is right where VMAF has the same sign. Prints tables
-by VMAF difference and by clip, each verdict that VMAF contradicts by 6 or more, and the encodings below VMAF 97 that score
-above their source. --margins has them judged again with other systematic differences: the interval's half-width is then the
-root of the sum of the squares of that and of the statistical half-width.
+by VMAF difference, by clip and by encoder, each verdict that VMAF contradicts by 6 or more, and the encodings below VMAF 97
+that score above their source. --margins judges again with other systematic differences: the interval's half-width is then
+the root sum of squares of that and of the statistical half-width.
 
 --work keeps encodings, VMAF (every fifth frame) and pairs.csv, and what it has is used again; --encode-only makes the
 encodings and measures them. --ffmpeg names one with libvmaf; without it, the one on the PATH, or that of imageio-ffmpeg.
@@ -18,6 +18,7 @@ encodings and measures them. --ffmpeg names one with libvmaf; without it, the on
 
 import argparse
 import csv
+import fcntl
 import json
 import math
 import os
@@ -54,13 +55,21 @@ class Encodings:
         rungs = [(name, crf) for name in ENCODERS for crf in CRF[name[:3]]]
         self.paths = {SOURCE: clip, **{f"{name}-{crf}": self.folder / f"{name}-{crf}.mkv" for name, crf in rungs}}
         self.log = self.folder / "vmaf.json"
-        self.vmaf = json.loads(self.log.read_text()) if self.log.exists() else {}
+        self.vmaf = {}
 
     def run(self, *words):
         quiet = {**os.environ, "SVT_LOG": "1"}  # its own errors only
         subprocess.run([self.ffmpeg, "-v", "error", "-y", *map(str, words)], check=True, env=quiet)
 
     def make(self):
+        """Runs that share a folder take turns."""
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.log.exists():
+                self.vmaf = json.loads(self.log.read_text())
+            self.make_missing()
+
+    def make_missing(self):
         missing = [name for name, path in self.paths.items() if not path.exists() or name not in self.vmaf]
         if not missing:
             return
@@ -78,9 +87,11 @@ class Encodings:
                 self.log.write_text(json.dumps(self.vmaf, indent=1))
 
     def measure(self, path, raw, log):
-        start = "settb=AVTB,setpts=PTS-STARTPTS"
+        # The same tags for both, because ffmpeg would convert one to the other's.
+        start = "settb=AVTB,setpts=PTS-STARTPTS,setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"
         options = f"ts_sync_mode=nearest:shortest=1:n_subsample=5:log_fmt=json:log_path={log}"
-        self.run("-i", path, "-i", raw, "-lavfi", f"[0:v:0]{start}[d];[1:v:0]{start}[r];[d][r]libvmaf={options}", "-f", "null", "-")
+        graph = f"[0:v:0]{start}[d];[1:v:0]{start}[r];[d][r]libvmaf={options}"
+        self.run("-i", path, "-i", raw, "-lavfi", graph, "-f", "null", "-")
         return json.loads(log.read_text())["pooled_metrics"]["vmaf"]["mean"]
 
     def compare(self, args):
@@ -122,30 +133,38 @@ def count(rows, margin):
     return [verdicts.count(kind) for kind in ("right", "wrong", "undecided")]
 
 
-def table(title, groups, margin):
-    print(f"{title:24} {'pairs':>6} {'right':>6} {'wrong':>6} {'undecided':>9} {'wrong of verdicts':>18}")
-    for name, rows in groups:
+def table(title, groups):
+    """Groups are names, rows and the systematic difference to judge with."""
+    print(f"{title:26} {'pairs':>6} {'right':>6} {'wrong':>6} {'undecided':>9} {'wrong of verdicts':>18}")
+    for name, rows, margin in groups:
         right, wrong, undecided = count(rows, margin)
         share = f"{100 * wrong / (right + wrong):.1f} %" if right + wrong else "-"
-        print(f"{name:24} {right + wrong + undecided:6} {right:6} {wrong:6} {undecided:9} {share:>18}")
+        print(f"{name:26} {right + wrong + undecided:6} {right:6} {wrong:6} {undecided:9} {share:>18}")
     print()
 
 
-def show(rows, margin):
-    within = lambda low, high: [row for row in rows if low <= abs(vmaf_difference(row)) < high]
-    apart = within(CONTRADICTED, math.inf)
-    clips = list(dict.fromkeys(row["clip"] for row in rows))
-    by_band = [(f"{low} to {high}" if high < math.inf else f"{low} and more", within(low, high)) for low, high in BANDS]
-    table("VMAF difference", [*by_band, (f"{CONTRADICTED} and more, all", apart)], margin)
-    table(f"clip, {CONTRADICTED} and more", [(clip, [r for r in apart if r["clip"] == clip]) for clip in clips], margin)
+def within(rows, low, high=math.inf):
+    return [row for row in rows if low <= abs(vmaf_difference(row)) < high]
+
+
+def show(rows):
+    apart = within(rows, CONTRADICTED)
+    bands = [(f"{low} to {high}" if high < math.inf else f"{low} and more", within(rows, low, high), None) for low, high in BANDS]
+    table("VMAF difference", [*bands, (f"{CONTRADICTED} and more, all", apart, None)])
+    clips = dict.fromkeys(row["clip"] for row in rows)
+    table(f"clip, {CONTRADICTED} and more", [(clip, [r for r in apart if r["clip"] == clip], None) for clip in clips])
+    has = lambda row, encoder: any(row[side].startswith(encoder) for side in ("first", "second"))
+    encoders = [(name, [r for r in apart if has(r, name)], None) for name in (SOURCE, *ENCODERS)]
+    table(f"one of a pair, {CONTRADICTED} and more", encoders)
     for row in apart:
-        if judged(row, margin) == "wrong":
+        if judged(row, None) == "wrong":
             print(f"contradicted: {row['clip']}: {row['second']} against {row['first']}: {float(row['difference']):+.1f} "
                   f"± {float(row['half_width']):.1f}, VMAF {vmaf_difference(row):+.1f}")
     damaged = [row for row in rows if row["first"] == SOURCE and float(row["vmaf_second"]) < DAMAGED]
     above = [row for row in damaged if float(row["difference"]) >= 0]
     for row in above:
-        print(f"above its source: {row['clip']}: {row['second']} by {float(row['difference']):.1f}, VMAF {float(row['vmaf_second']):.1f}")
+        by, vmaf = float(row["difference"]), float(row["vmaf_second"])
+        print(f"above its source: {row['clip']}: {row['second']} by {by:.1f}, VMAF {vmaf:.1f}")
     print(f"{len(above)} of {len(damaged)} encodings of VMAF under {DAMAGED} score above their source")
 
 
@@ -182,10 +201,11 @@ def main():
             writer = csv.DictWriter(file, FIELDS)
             writer.writeheader()
             writer.writerows(rows)
-    for margin in map(float, args.margins.split(",")) if args.margins else [None]:
-        if margin is not None:
-            print(f"-- systematic {margin:g}")
-        show(rows, margin)
+    if args.margins:
+        apart = within(rows, CONTRADICTED)
+        table(f"systematic, {CONTRADICTED} and more", [(m, apart, float(m)) for m in args.margins.split(",")])
+    else:
+        show(rows)
 
 
 if __name__ == "__main__":

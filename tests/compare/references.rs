@@ -159,6 +159,15 @@ fn ladders_are_encoded_compared_and_kept() {
     let saving = found["savings"].as_array().unwrap().iter().find(|s| s["metric"] == "VMAF").unwrap();
     assert!(saving["test"] == "svt-av1" && saving["rate"].as_f64().unwrap().abs() > 1.0);
 
+    // The same pixels, one file with its matrix and one without, have no difference.
+    for (name, tag) in [("plain.mkv", ""), ("tagged.mkv", ",setparams=colorspace=bt709")] {
+        let filters = format!("lutyuv=u=80:v=170{tag}");
+        let args = ["-v", "error", "-i", "source.y4m", "-vf", &filters, "-c:v", "ffv1", name];
+        assert!(Command::new("ffmpeg").args(args).current_dir(folder).status().unwrap().success());
+    }
+    let same = report(folder, &["plain.mkv", "--reference", "tagged.mkv", "--interval", "0.5"]);
+    assert_eq!(same["renditions"][1]["full_reference"]["psnr"], 60.0, "{}", same["renditions"][1]["full_reference"]);
+
     fs::write(folder.join("bad.mkv"), [1; 100]).unwrap();
     assert!(complaint(folder, &["bad.mkv", "source.y4m", "--decoder", "ffmpeg"]).starts_with("qmambaiqa: bad.mkv: "));
 

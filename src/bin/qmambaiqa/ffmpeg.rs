@@ -189,7 +189,9 @@ impl Ffmpeg {
         let cut = region.map_or(String::new(), |Region { x, y, width, height }| {
             format!(",format=yuv444p,crop={width}:{height}:{x}:{y}")
         });
-        let chain = format!("settb=AVTB,setpts=PTS-STARTPTS{scale}{cut},format=yuv420p");
+        // Equal tags: ffmpeg would convert an untagged encoding, as if it were BT.601, to the matrix of a tagged reference.
+        let tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709";
+        let chain = format!("settb=AVTB,setpts=PTS-STARTPTS{scale}{cut},format=yuv420p,{tags}");
         // Containers round times each in its own way: the nearest frame is the same one.
         let options = "ts_sync_mode=nearest:shortest=1:feature=name=psnr|name=float_ssim:\
                        model=version=vmaf_v0.6.1|version=vmaf_v0.6.1neg\\\\:name=vmaf_neg";
