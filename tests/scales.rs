@@ -9,6 +9,7 @@ use qmambaiqa::plugin::FrameQuality;
 use qmambaiqa::random::Random;
 use qmambaiqa::{Options, Scorer};
 
+#[allow(dead_code)] // shared with tests that use more of it
 #[path = "common/command.rs"]
 mod command;
 use command::{good, json};
