@@ -7,8 +7,8 @@
 WEIGHTS is the style prompt whose features the head reads; TABLE is the mos.csv that `distort` wrote. The head's output for a
 picture is the mean over its levels, weighted by exp(share(s)), of w(s).f. The probability that A is better than B, two pictures
 of one content, is the logistic function of the difference of their outputs; w minimises its logarithm over pairs of which
-VMAF differs by 6 or more, and over each source and its encodings. Each ladder is learned a second time, with half the weight, from
-its largest level only: a picture of 224 to 447 rows has no other level.
+VMAF differs by 6 or more, and over each source and its encodings. With --largest each ladder is learned a second time, with that weight,
+from its largest level only: a picture of 224 to 447 rows has no other level.
 
 Only differences are learned. The outputs are scaled so that a difference of one point on the 0-100 scale is 2.5 points of VMAF, in the
 mean, and moved so that sources have --top in the mean. The same input gives the same output.
@@ -36,13 +36,13 @@ class Ladder(Dataset):
         self.vmaf = np.where(self.source, 100, [float(r["vmaf"] or 100) for r in self.table])
         self.content = np.array([r["reference"] for r in self.table])
 
-    def largest(self):
+    def largest(self, weight):
         """The largest level of each picture as a small picture of its own, at a scale of 0 to 1."""
         other = self.select(np.ones(len(self.mos), bool))
         level = np.where(self.used, self.s, -1).argmax(1)[:, None]
         other.x, other.used = np.take_along_axis(self.x, level[..., None], 1), np.ones_like(level, bool)
         other.s = np.random.default_rng(0).uniform(0, 1, level.shape)
-        other.name, other.weight = self.name + " largest", self.weight / 2
+        other.name, other.weight = self.name + " largest", self.weight * weight
         return other
 
     def rows(self, share, basis):
@@ -69,6 +69,7 @@ def main():
     parser.add_argument("--test", nargs=2, action="append", default=[], metavar=("FEATURES", "TABLE"), help="report only")
     parser.add_argument("--share", default="0.3,0.6,0,-1", help="log weights of the levels at the knots")
     parser.add_argument("--penalty", type=float, default=1e-4, help="of the squared weights")
+    parser.add_argument("--largest", type=float, default=0.0, help="weight of the largest levels alone")
     parser.add_argument("--components", type=int, default=96, help="principal components of the features")
     parser.add_argument("--gain", type=float, default=0.4, help="points for a point of VMAF")
     parser.add_argument("--top", type=float, default=66.0, help="mean score of the sources")
@@ -76,7 +77,7 @@ def main():
 
     share = np.array([float(v) for v in args.share.split(",")])
     ladders = [Ladder(*given) for given in args.ladder]
-    sets = ladders + [d.largest() for d in ladders]
+    sets = ladders + [d.largest(args.largest) for d in ladders if args.largest]
     basis = np.linalg.eigh(sum(np.cov(d.x[d.used].T) for d in ladders))[1][:, ::-1][:, : args.components].T
     rows, ranked = [d.rows(share, basis) for d in sets], [pairs(d) for d in sets]
     x = np.concatenate([q[i] - q[j] for q, (i, j, _) in zip(rows, ranked)])
