@@ -3,7 +3,7 @@
 mod common;
 
 use common::make_data;
-use qmambaiqa::crops::{CropPlan, Sampling};
+use qmambaiqa::crops::{CropPlan, Sampling, Scales};
 use qmambaiqa::train::{dataset, evaluation};
 use qmambaiqa::{Options, Scorer, weights_file};
 use std::fs;
@@ -41,7 +41,7 @@ fn features_are_what_the_head_sees() {
         assert_eq!(own, features.values[i * 256..(i + 1) * 256]);
     }
     let scorer = Scorer::open(&Options::default()).unwrap();
-    let plan = CropPlan::new(2, Sampling::Grid, 0).unwrap();
+    let plan = CropPlan::new(2, Sampling::Grid, 0).unwrap().with_scales(Scales::NATIVE); // judged by the ordinary head
     let picture = dataset::read_image(&folder.join("data").join(&images[4])).unwrap();
     let score = evaluation::score_picture(&scorer, &plan, &picture).unwrap();
     let weights = qmambaiqa::embedded::read_model("qmamba-nano").unwrap();

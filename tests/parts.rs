@@ -70,6 +70,6 @@ fn whatever_an_ffmpeg_decodes() {
     assert_eq!(wrapped(&["-i", "a.y4m"]), all);
     assert_eq!(wrapped(&["-i", "a.y4m", "-frames:v", "2"]), all[..2]);
     assert_ne!(wrapped(&["-i", "a.y4m", "-vf", "boxblur=4"]), all);
-    bad(dir.path(), &["ffmpeg", "--", "-i", "gone.mp4"], "gone.mp4: No such file");
+    bad(dir.path(), &["ffmpeg", "--", "-i", "gone.mp4"], "No such file"); // after `gone.mp4: ` or, from ffmpeg 7 on, `Error opening input: `
     bad(dir.path(), &["ffmpeg", "--", "-i", "a.y4m", "-vf", "nosuchfilter"], "No such filter");
 }

@@ -98,7 +98,7 @@ fn the_better_one_is_found() {
     write(&folder.join("a.y4m"), SIDE, FRAMES, 1, 0);
     write(&folder.join("b.y4m"), SIDE, FRAMES, 8, 0);
     fs::copy(folder.join("a.y4m"), folder.join("c.y4m")).unwrap();
-    let found = report(folder, &["a.y4m", "b.y4m", "c.y4m", "--style-prompt", "none"]);
+    let found = report(folder, &["a.y4m", "b.y4m", "c.y4m", "--style-prompt", "none", "--scales", "1"]);
     let pair = |i: usize| &found["pairs"][i];
     println!("{}", found["pairs"]);
     assert_eq!((&pair(0)["first"], &pair(0)["second"]), (&Value::from("a.y4m"), &Value::from("b.y4m")));
