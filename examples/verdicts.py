@@ -112,7 +112,7 @@ class Encodings:
 
 
 def judged(row, margin):
-    """right, wrong or undecided; None where VMAF tells too little apart."""
+    """Returns right, wrong or undecided, or None if the VMAF difference is too small to judge."""
     half_width = float(row["half_width"] or "inf")
     if margin is not None:
         half_width = math.hypot(float(row["statistical"] or "inf"), margin)

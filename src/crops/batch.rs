@@ -13,7 +13,7 @@ const VALUES: usize = CROP * CROP * 3;
 #[derive(Debug, Clone)]
 pub struct Crops {
     form: Form,
-    /// Where each was taken; none where that is not known.
+    /// Where each was taken; empty if that is not known.
     places: Vec<Place>,
     /// Whether they are scored by what they show of the picture: see [`by_scale`](Self::by_scale).
     by_scale: bool,
@@ -124,7 +124,7 @@ impl CropPlan {
         Ok(Crops { form: Form::Normalised(values), places, by_scale })
     }
 
-    /// Exponents of the reductions of the frame that give its crops; none where some are resampled.
+    /// Exponents of the reductions of the frame that give its crops; `None` if some crops are resampled.
     fn levels(&self, frame: &Frame, regions: &[Region]) -> Result<Option<Vec<u32>>> {
         let mut levels = Vec::with_capacity(self.crops());
         for (region, plan) in self.spread_over(frame, regions) {

@@ -42,10 +42,6 @@ pub fn resize(rgb: &[f32], from: (usize, usize), to: (usize, usize)) -> Result<V
     Ok(scaled.pixels().iter().flat_map(|pixel| pixel.0).map(|v| v.clamp(0.0, 1.0)).collect())
 }
 
-/// Pixels around a part that its resampling reads at most: Catmull-Rom reaches two pixels, twice as many where the picture is
-/// reduced by a factor under two.
-const AROUND: usize = 5;
-
 /// `part`, of the size of a crop, of a frame that is reduced by `2^level` and then resampled to `size` as [`resize`] does it,
 /// to `out` (height, width, 3). No more than the part is converted.
 ///
@@ -58,8 +54,10 @@ pub(super) fn resample(frame: &Frame, level: u32, size: (usize, usize), part: Re
     // Along one direction: the pixels that are read, and where the part begins among them and its length.
     let span = |at: usize, from: usize, to: usize| {
         let (begin, length) = (at as f64 * from as f64 / to as f64, CROP as f64 * from as f64 / to as f64);
-        let first = (begin as usize).saturating_sub(AROUND);
-        let end = ((begin + length).ceil() as usize + AROUND).min(from);
+        // Catmull-Rom reaches two pixels of the result to either side, and two of the source where that is enlarged.
+        let around = 2 * from.div_ceil(to) + 1;
+        let first = (begin as usize).saturating_sub(around);
+        let end = ((begin + length).ceil() as usize + around).min(from);
         let begin = begin - first as f64;
         (first, end - first, begin, length.min((end - first) as f64 - begin)) // sums of rounded numbers
     };

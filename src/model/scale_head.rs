@@ -23,8 +23,8 @@ pub struct ScaleHead {
 }
 
 impl ScaleHead {
-    /// Takes `classifier.scales.weight` `(K, 8 C)`, `.bias` `(K,)` and `.share` `(K,)` out of a file's tensors; none where it has
-    /// none of them.
+    /// Takes `classifier.scales.weight` `(K, 8 C)`, `.bias` `(K,)` and `.share` `(K,)` out of a file's tensors. Returns
+    /// `None` if the file has no such tensor.
     ///
     /// # Errors
     /// One is missing, is mis-shaped, or has a value that is not finite.
