@@ -105,6 +105,76 @@ fn a_killed_run_goes_on_to_the_same_weights() {
     assert!(again.status.success() && text.contains("going on from step"), "{text}");
 }
 
+/// Pictures of two sizes that scoring looks at, of rising noise.
+fn make_large_data(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    let mut table = String::from("image,mos\n");
+    let mut state = 1u32;
+    for i in 1..=10u32 {
+        let picture = image::RgbImage::from_fn(460, 450, |x, y| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let noise = (state >> 24) * (10 - i) / 20;
+            image::Rgb([(x / 4 + noise) as u8, (y / 4 + noise) as u8, noise as u8])
+        });
+        picture.save(folder.join(format!("p{i}.png"))).unwrap();
+        table.push_str(&format!("p{i}.png,{i}\n"));
+    }
+    std::fs::write(folder.join("mos.csv"), table).unwrap();
+}
+
+#[test]
+fn a_head_of_scales_is_learned_and_scores() {
+    let folder = tempfile::tempdir().unwrap();
+    let [data, out] = ["data", "out.safetensors"].map(|name| folder.path().join(name));
+    make_large_data(&data);
+    let run = |more: &[&str], out: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qmambaiqa"));
+        command.args(more).args([
+            "--scale-head",
+            "--phases",
+            "32:2",
+            "--batch",
+            "8",
+            "--learning-rate",
+            "1e-3",
+            "--data",
+        ]);
+        command.arg(&data).arg("--out").arg(out).args(["--split", "random", "--threads", "2", "--warmup", "1"]);
+        command.output().unwrap()
+    };
+    let auxiliary = ["--auxiliary", data.to_str().unwrap(), "--auxiliary-mapped"];
+    let trained = run(&[&["train", "--start", "qmamba-nano"], &auxiliary[..]].concat(), &out);
+    assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+    let tensors = |path: &Path| weights_file::read(path).unwrap().tensors;
+    let (learned, before) = (tensors(&out), tensors(Path::new("weights/qmamba-nano.safetensors")));
+    assert!(learned.keys().eq(before.keys()), "a passing tensor is kept, or one is missing");
+    for name in ["classifier.scales.weight", "classifier.scales.bias", "classifier.head.weight"] {
+        assert_eq!(learned[name].shape, before[name].shape);
+        assert_ne!(learned[name].values, before[name].values, "{name}");
+    }
+    assert_eq!(learned["classifier.scales.share"].values, before["classifier.scales.share"].values);
+
+    // An adapter learns one of its own, beside its head, and both score at all sizes.
+    let adapter = folder.path().join("adapter.safetensors");
+    let tuned = run(&["tune", "--strategy", "style-prompt+head", "--prompt-channels", "8"], &adapter);
+    assert!(tuned.status.success(), "{}", String::from_utf8_lossy(&tuned.stderr));
+    assert_eq!(tensors(&adapter)["classifier.scales.weight"].shape, [4, 256]);
+    for weights in [["--model", out.to_str().unwrap()], ["--style-prompt", adapter.to_str().unwrap()]] {
+        let scored = Command::new(env!("CARGO_BIN_EXE_qmambaiqa"))
+            .args(["score", "--format", "json"])
+            .args(weights)
+            .arg(data.join("p1.png"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&scored.stdout).into_owned();
+        assert!(scored.status.success() && text.contains(r#""scales":"1,2""#), "{weights:?}: {text}");
+    }
+
+    let refused = run(&["tune", "--strategy", "style-prompt"], &adapter);
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && message.contains("only beside a head of its own"), "{message}");
+}
+
 #[test]
 fn unusable_data_is_named() {
     let folder = tempfile::tempdir().unwrap();

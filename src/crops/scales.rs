@@ -35,7 +35,7 @@ impl Scales {
 
     /// Exponents of the reductions of a picture with a shorter side of `side` pixels, the smallest first: at least one.
     /// Where a picture is too small for all that are chosen, the largest reduction that it has stands in for them.
-    pub(super) fn of_picture(self, side: usize) -> Vec<u32> {
+    pub(crate) fn of_picture(self, side: usize) -> Vec<u32> {
         let fits = |&level: &u32| level == 0 || side >> level >= CROP;
         if self.is_auto() {
             return (0..=MAX_LEVEL).filter(fits).collect();

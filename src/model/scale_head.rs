@@ -65,6 +65,12 @@ impl ScaleHead {
         self.interpolated(scale, at)
     }
 
+    /// What the knots count for at a scale: coefficients `(knots,)` that add up to 1.
+    pub fn coefficients(scale: f64, knots: usize) -> Vec<f32> {
+        let scale = scale.clamp(0.0, knots.saturating_sub(1) as f64);
+        (0..knots).map(|knot| (1.0 - (scale - knot as f64).abs()).max(0.0) as f32).collect()
+    }
+
     /// How much a picture's crops of this scale count together, in proportion to those of others.
     pub fn share(&self, scale: f64) -> f64 {
         self.interpolated(scale, |knot| f64::from(self.share[knot])).exp()
@@ -101,6 +107,11 @@ mod tests {
         let output = |scale| head.output(&[10.0, 1.0], scale);
         assert_eq!((output(0.0), output(1.0), output(2.0)), (10.0, 3.0, 46.0));
         assert_eq!((output(0.25), output(5.0), output(-1.0)), (8.25, 46.0, 10.0));
+        for scale in [-1.0, 0.0, 0.25, 1.0, 1.75, 2.0, 5.0] {
+            let outputs = ScaleHead::coefficients(scale, 3).into_iter().zip([10.0, 3.0, 46.0]);
+            let sum = outputs.map(|(part, output)| f64::from(part) * output).sum::<f64>();
+            assert!((sum - output(scale)).abs() < 1e-5, "{sum} at {scale}");
+        }
         assert!((head.share(0.5) - 0.5f64.exp()).abs() < 1e-12 && (head.share(9.0) - (-1f64).exp()).abs() < 1e-12);
     }
 

@@ -97,7 +97,8 @@ impl Run<'_> {
             let own = |t: &Tensor| t.narrow(0, first, piece.crops);
             let own =
                 Output { tokens: own(&output.tokens)?, features: own(&output.features)?, score: own(&output.score)? };
-            let loss = loss::loss(&own, &piece.targets, &piece.labels, &self.heads, self.settings)?;
+            let scales = self.student.scales.as_ref();
+            let loss = loss::loss(&own, &piece.targets, &piece.labels, scales, &self.heads, self.settings)?;
             let part = (loss.total * piece.share)?;
             total = Some(match total {
                 None => part,
@@ -159,8 +160,26 @@ mod tests {
     #[test]
     fn shards_together_have_the_gradients_of_shards_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = settings(folder.path());
-        let (run, optimizer, _) = Run::new(&Device::Cpu, &settings, 2, &|_| {}).unwrap();
+        let plain = settings(folder.path());
+        let mapped = Settings {
+            scale_head: true,
+            auxiliary: plain.data.clone(),
+            auxiliary_share: 1.0,
+            auxiliary_mapped: true,
+            batch: 40,
+            ..plain.clone()
+        };
+        for settings in [plain, mapped] {
+            shards_alone_and_together(&settings);
+        }
+    }
+
+    fn shards_alone_and_together(settings: &Settings) {
+        let (run, optimizer, _) = Run::new(&Device::Cpu, settings, 2, &|_| {}).unwrap();
+        let gradients = |all: &[Vec<f32>], name: &str| {
+            let slot = optimizer.slots.iter().position(|slot| slot.name == name);
+            slot.map(|slot| all[slot].iter().filter(|g| **g != 0.0).count())
+        };
         for step in [0, 1] {
             let (alone, losses) = run.by_shards(&optimizer, step, 1).unwrap();
             // The second step's pictures are those made ready during the first.
@@ -173,6 +192,10 @@ mod tests {
             let pairs = alone.iter().flatten().zip(together.iter().flatten());
             let worst = pairs.fold(0f32, |m, (a, b)| m.max((a - b).abs()));
             assert!(largest > 1e-3 && worst <= 1e-4 * largest, "{worst} of {largest}");
+            // Pictures of 36 rows lie at the first knot.
+            let learned = settings.scale_head.then_some(256);
+            assert_eq!(gradients(&alone, "classifier.scales.weight"), learned);
+            assert_eq!(gradients(&alone, "auxiliary.weight"), learned.map(|_| 1));
         }
     }
 

@@ -1,6 +1,7 @@
 //! What training minimises.
 
 use super::augment::LEVELS;
+use super::scales::{ScaleHeads, Size};
 use super::settings::Settings;
 use crate::model::Output;
 use crate::ops;
@@ -25,6 +26,8 @@ pub(super) struct Targets {
     pub scores: Vec<f32>,
     /// The head that learns each: 0 is the network's, then those of auxiliary sets.
     pub heads: Vec<usize>,
+    /// The sizes of the pictures at which their crops were cut.
+    pub sizes: Vec<Size>,
     /// The first pictures, which the teacher has seen.
     pub taught: usize,
     /// The teacher's features of those, flat, for the pooled features or for each token.
@@ -40,6 +43,10 @@ pub(super) struct Labels {
     opinions: Tensor,
     /// `(crops, 1)`; none where there is one head.
     heads: Option<Tensor>,
+    /// Coefficients of the head of scales, `(crops, K)`; none where none is learned.
+    knots: Option<Tensor>,
+    /// `1 / n` for the pictures whose crops are of their own size, 0 for the others, `(n,)`; there where there are knots.
+    own_size: Option<Tensor>,
     /// Flat.
     features: Option<Tensor>,
     pairs: Option<Pairs>,
@@ -53,15 +60,30 @@ struct Pairs {
 }
 
 impl Labels {
-    pub(super) fn new(targets: &Targets, s: &Settings, device: &Device) -> Result<Self> {
+    pub(super) fn new(
+        targets: &Targets,
+        s: &Settings,
+        scale_heads: Option<&ScaleHeads>,
+        device: &Device,
+    ) -> Result<Self> {
+        // Copies follow the pictures.
+        let copied = || (0..targets.distorted).flat_map(|i| [i; LEVELS]);
+        let crops = || (0..targets.scores.len()).chain(copied());
         let heads = if s.auxiliary.is_empty() {
             None
         } else {
-            let copies = (0..targets.distorted).flat_map(|i| [i; LEVELS]);
-            let heads = (0..targets.scores.len()).chain(copies).map(|i| targets.heads[i] as u32).collect::<Vec<_>>();
+            let heads = crops().map(|i| targets.heads[i] as u32).collect::<Vec<_>>();
             let count = heads.len();
             Some(Tensor::from_vec(heads, (count, 1), device)?)
         };
+        let (mut knots, mut own_size) = (None, None);
+        if let Some(head) = scale_heads {
+            let scales: Vec<f64> = crops().map(|i| targets.sizes[i].scale).collect();
+            knots = Some(head.knots(&scales, device)?);
+            let share = 1.0 / targets.sizes.len() as f32;
+            let of = |size: &Size| if size.level == 0 { share } else { 0.0 };
+            own_size = Some(Tensor::from_iter(targets.sizes.iter().map(of), device)?);
+        }
         let flat = |values: &[f32]| Tensor::from_slice(values, values.len(), device);
         let (better, worse, margins) = if s.rank_weight > 0.0 { pairs(targets) } else { Default::default() };
         let pairs = if better.is_empty() {
@@ -71,7 +93,7 @@ impl Labels {
             Some(Pairs { better: index(better)?, worse: index(worse)?, margins: flat(&margins)? })
         };
         let features = if targets.taught > 0 { Some(flat(&targets.features)?) } else { None };
-        Ok(Self { opinions: flat(&targets.scores)?, heads, features, pairs })
+        Ok(Self { opinions: flat(&targets.scores)?, heads, knots, own_size, features, pairs })
     }
 }
 
@@ -95,16 +117,27 @@ pub(super) struct PassingHead {
 pub(super) struct PassingHeads {
     /// Predicts the teacher's features.
     pub teacher: Option<PassingHead>,
-    /// One output for each auxiliary set.
+    /// One output for each auxiliary set; a scale and an offset for each where they are mapped.
     pub auxiliary: Option<PassingHead>,
 }
 
-/// What each crop's own head says of it, `(crops,)`.
-fn own_scores(output: &Output, labels: &Labels, auxiliary: Option<&PassingHead>) -> Result<Tensor> {
-    let (Some(head), Some(heads)) = (auxiliary, &labels.heads) else { return Ok(output.score.clone()) };
-    let others = ops::linear(&output.features, &head.weight, Some(&head.bias))?; // (crops, auxiliary sets)
-    let all = Tensor::cat(&[&output.score.unsqueeze(1)?, &others], 1)?;
-    all.gather(heads, 1)?.squeeze(1)
+impl PassingHeads {
+    /// What each crop's own head says of it, `(crops,)`, where the network says `scores` of it.
+    fn own_scores(&self, scores: &Tensor, features: &Tensor, labels: &Labels, s: &Settings) -> Result<Tensor> {
+        let (Some(head), Some(heads)) = (&self.auxiliary, &labels.heads) else { return Ok(scores.clone()) };
+        let scores = scores.unsqueeze(1)?;
+        let others = if s.auxiliary_mapped {
+            scores.broadcast_mul(&head.weight.t()?)?.broadcast_add(&head.bias)?
+        } else {
+            ops::linear(features, &head.weight, Some(&head.bias))?
+        }; // (crops, auxiliary sets)
+        Tensor::cat(&[&scores, &others], 1)?.gather(heads, 1)?.squeeze(1)
+    }
+}
+
+/// Pseudo-Huber, smooth everywhere.
+fn huber(difference: &Tensor) -> Result<Tensor> {
+    (difference.sqr()? + HUBER * HUBER)?.sqrt()? - HUBER
 }
 
 /// Nothing here waits for a GPU.
@@ -112,15 +145,23 @@ pub(super) fn loss(
     output: &Output,
     targets: &Targets,
     labels: &Labels,
+    scale_heads: Option<&ScaleHeads>,
     heads: &PassingHeads,
     s: &Settings,
 ) -> Result<Loss> {
     let n = targets.scores.len();
-    let scores = own_scores(output, labels, heads.auxiliary.as_ref())?;
-    let difference = (scores.narrow(0, 0, n)? - &labels.opinions)?;
-    // Pseudo-Huber, smooth everywhere.
-    let score = ((difference.sqr()? + HUBER * HUBER)?.sqrt()? - HUBER)?.mean_all()?;
+    let own = |scores: &Tensor| heads.own_scores(scores, &output.features, labels, s);
+    let difference = |scores: &Tensor| scores.narrow(0, 0, n)? - &labels.opinions;
+    let scores = match (scale_heads, &labels.knots) {
+        (Some(head), Some(knots)) => own(&head.outputs(&output.features, knots)?)?,
+        _ => own(&output.score)?,
+    };
+    let score = huber(&difference(&scores)?)?.mean_all()?;
     let mut total = score.clone();
+    if let Some(share) = &labels.own_size {
+        // The ordinary head learns beside it, of crops that it will be asked of.
+        total = (total + (huber(&difference(&own(&output.score)?)?)? * share)?.sum_all()?)?;
+    }
     let none = score.detach().zeros_like()?;
     let (mut teacher, mut ranking) = (none.clone(), none);
     if let (Some(head), Some(features), taught) = (&heads.teacher, &labels.features, targets.taught) {

@@ -11,6 +11,7 @@ mod optimizer;
 mod parts;
 pub mod protocol;
 mod run;
+mod scales;
 mod sets;
 mod settings;
 mod shard;

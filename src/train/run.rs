@@ -6,6 +6,7 @@ use super::correlation::{plcc, srcc};
 use super::loss::{PassingHead, PassingHeads};
 use super::optimizer::State;
 use super::parts::{Parts, Sample};
+use super::scales::Size;
 use super::settings::Settings;
 use super::shard::Batch;
 use super::student::Student;
@@ -144,16 +145,19 @@ impl<'a> Run<'a> {
         let Parts { training, validation, teacher, held_out } = Parts::load(settings, watch)?;
         let _in_use = gpu::in_use();
         let features = student.config().features();
-        let mut head = |name: &str, outputs: usize| -> Result<Option<PassingHead>> {
+        let mut head = |name: &str, outputs: usize, features: usize, start: Init| -> Result<Option<PassingHead>> {
             if outputs == 0 {
                 return Ok(None);
             }
-            let weight = source.tensor(&format!("{name}.weight"), &[outputs, features], Init::Zeros)?;
+            let weight = source.tensor(&format!("{name}.weight"), &[outputs, features], start)?;
             Ok(Some(PassingHead { weight, bias: source.tensor(&format!("{name}.bias"), &[outputs], Init::Zeros)? }))
         };
         let heads = PassingHeads {
-            teacher: head("teacher", teacher.as_ref().map_or(0, |t| t.size))?,
-            auxiliary: head("auxiliary", settings.auxiliary.len())?,
+            teacher: head("teacher", teacher.as_ref().map_or(0, |t| t.size), features, Init::Zeros)?,
+            auxiliary: match settings.auxiliary_mapped {
+                true => head("auxiliary", settings.auxiliary.len(), 1, Init::Ones)?,
+                false => head("auxiliary", settings.auxiliary.len(), features, Init::Zeros)?,
+            },
         };
         let threads = threads.max(1);
         let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build();
@@ -222,7 +226,12 @@ impl<'a> Run<'a> {
                 if better {
                     position.best = Some((value, epoch + 1));
                     let reported = serde_json::json!({
-                        "validation": { "images": self.validation.len(), "srcc": srcc, "plcc": plcc, "crops": "center 1" }
+                        "validation": {
+                            "images": self.validation.len(),
+                            "srcc": srcc,
+                            "plcc": plcc,
+                            "crops": if s.scale_head { "center 1 of each size" } else { "center 1" },
+                        }
                     });
                     self.student.save(optimizer, s, out, &position, &reported)?;
                 }
@@ -305,7 +314,7 @@ impl<'a> Run<'a> {
         Ok(file)
     }
 
-    /// SRCC and PLCC over the held-out pictures, by their central crop.
+    /// SRCC and PLCC over the held-out pictures, by their central crop; of each size with a head of scales.
     fn validate(&self, optimizer: &State) -> Result<(f64, f64)> {
         let scores = self.scores(&self.student.averaged(optimizer)?, if self.device.is_cpu() { 1 } else { BATCH })?;
         let opinions: Vec<f64> = self.validation.iter().map(|(_, mos)| *mos).collect();
@@ -316,20 +325,42 @@ impl<'a> Run<'a> {
     fn scores(&self, student: &Student, batch: usize) -> Result<Vec<f64>> {
         // One thread's batch is on a GPU, the others make theirs ready.
         let turn = Mutex::new(());
-        let alike = |pictures: &[RgbImage]| -> Result<Vec<f32>> {
-            let (width, height) = pictures[0].dimensions();
-            let pixels = pictures.iter().flat_map(normalised).collect();
-            let shape = (pictures.len(), height as usize, width as usize, 3);
+        let alike = |crops: &[(RgbImage, Size)]| -> Result<Vec<f32>> {
+            let (width, height) = crops[0].0.dimensions();
+            let pixels = crops.iter().flat_map(|(crop, _)| normalised(crop)).collect();
+            let shape = (crops.len(), height as usize, width as usize, 3);
+            let scales: Vec<f64> = crops.iter().map(|(_, size)| size.scale).collect();
             let _turn = (!self.device.is_cpu()).then(|| turn.lock());
-            Ok(student.forward(&Tensor::from_vec(pixels, shape, &self.device)?)?.score.to_vec1()?)
+            let output = student.forward(&Tensor::from_vec(pixels, shape, &self.device)?)?;
+            Ok(match &student.scales {
+                Some(head) => head.outputs(&output.features, &head.knots(&scales, &self.device)?)?.to_vec1()?,
+                None => output.score.to_vec1()?,
+            })
         };
-        let of = |pictures: &[(RgbImage, f64)]| -> Result<Vec<f32>> {
-            let crops: Vec<RgbImage> = pictures.iter().map(|(image, _)| augment::centre_crop(image, CROP)).collect();
+        let sizes = |image: &RgbImage| match student.scales {
+            Some(_) => Size::all(image),
+            None => vec![Size::own(image)],
+        };
+        let of = |pictures: &[(RgbImage, f64)]| -> Result<Vec<f64>> {
+            let crop = |image, size: Size| (augment::centre_crop(image, CROP, size.level), size);
+            let crops =
+                pictures.iter().flat_map(|(image, _)| sizes(image).into_iter().map(move |size| crop(image, size)));
+            let crops: Vec<(RgbImage, Size)> = crops.collect();
             // Small pictures have crops of their own sizes.
-            let runs = crops.chunk_by(|a, b| a.dimensions() == b.dimensions()).map(alike);
-            Ok(runs.collect::<Result<Vec<_>>>()?.concat())
+            let runs = crops.chunk_by(|(a, _), (b, _)| a.dimensions() == b.dimensions()).map(alike);
+            let mut outputs = runs.collect::<Result<Vec<_>>>()?.concat().into_iter();
+            let mean = |(image, _): &(RgbImage, f64)| {
+                let (mut sum, mut shares) = (0.0, 0.0);
+                for (size, output) in sizes(image).into_iter().zip(&mut outputs) {
+                    let share = student.scales.as_ref().map_or(1.0, |head| head.share(size.scale));
+                    sum += share * f64::from(output);
+                    shares += share;
+                }
+                sum / shares
+            };
+            Ok(pictures.iter().map(mean).collect())
         };
         let all = self.pool.install(|| self.validation.par_chunks(batch).map(of).collect::<Result<Vec<_>>>())?;
-        Ok(all.into_iter().flatten().map(f64::from).collect())
+        Ok(all.concat())
     }
 }

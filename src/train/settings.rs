@@ -145,6 +145,14 @@ pub struct Settings {
     pub auxiliary: Vec<PathBuf>,
     /// Their pictures in an epoch for each of the others', drawn anew each time.
     pub auxiliary_share: f64,
+    /// Whether auxiliary sets are learned by the network's own head, each through a scale and an offset that are learned with it and
+    /// not kept, instead of by heads of their own.
+    #[serde(default)]
+    pub auxiliary_mapped: bool,
+    /// Whether a head of scales is learned, of crops at all sizes of each picture that scoring takes crops of
+    /// ([`ScaleHead`](crate::model::ScaleHead)). The ordinary head then learns of the pictures' own size.
+    #[serde(default)]
+    pub scale_head: bool,
     /// Variant to train.
     pub model: String,
     /// Weights to start from: an embedded model, a file, or another run's checkpoint.
@@ -201,6 +209,8 @@ impl Default for Settings {
             together: false,
             auxiliary: vec![],
             auxiliary_share: 0.5,
+            auxiliary_mapped: false,
+            scale_head: false,
             model: "qmamba-nano".into(),
             start: None,
             tuning: None,
@@ -256,6 +266,9 @@ impl Settings {
         }
         if let Some(tuning) = &self.tuning {
             tuning.validate()?;
+            if self.scale_head && !tuning.head {
+                return wrong("an adapter learns a head of scales only beside a head of its own");
+            }
             if tuning.injection == Injection::None && !tuning.head {
                 return wrong("an adapter that changes neither features nor head has nothing to tune");
             }
@@ -269,8 +282,10 @@ impl Settings {
         if !(self.auxiliary_share > 0.0 && self.auxiliary_share.is_finite()) {
             return wrong("the auxiliary sets' share must be positive");
         }
-        if self.tuning.is_some() && !self.auxiliary.is_empty() {
-            return wrong("auxiliary sets teach a network; an adapter is tuned for one kind of content");
+        if self.tuning.is_some() && !self.auxiliary.is_empty() && !self.auxiliary_mapped {
+            return wrong(
+                "auxiliary sets with heads of their own teach a network, not an adapter (--auxiliary-mapped)",
+            );
         }
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
             return wrong("the learning rate must be positive");

@@ -3,6 +3,7 @@
 use super::augment;
 use super::loss::{Labels, Targets};
 use super::run::{Run, normalised};
+use super::scales::Size;
 use crate::random::Random;
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -42,7 +43,8 @@ impl Run<'_> {
         let s = self.settings;
         let side = s.crop(epoch);
         let distorted = if s.rank_weight > 0.0 { (s.distorted * shard.len()).div_ceil(8) } else { 0 };
-        let mut targets = Targets { scores: vec![], heads: vec![], taught: 0, features: vec![], distorted };
+        let mut targets =
+            Targets { scores: vec![], heads: vec![], sizes: vec![], taught: 0, features: vec![], distorted };
         // The pictures that the teacher has seen come first, as the loss wants them.
         let mut shard = shard.to_vec();
         shard.sort_by_key(|&index| (self.training[index].row.is_none(), self.training[index].head));
@@ -50,21 +52,25 @@ impl Run<'_> {
             let sample = &self.training[index];
             let place = if s.together { sample.content } else { index };
             let mut random = Random::new(s.seed, ((epoch as u64) << 32) + place as u64);
-            let (crop, place) = augment::random_crop(&sample.image, side, &mut random)?;
+            let scales = self.student.scales.is_some();
+            let size = if scales { Size::random(&sample.image, &mut random) } else { Size::own(&sample.image) };
+            let (crop, place) = augment::random_crop(&sample.image, side, size.level, &mut random)?;
             let copies = if i < distorted { augment::distort(&crop, &mut random)?.to_vec() } else { Vec::new() };
             let copies = copies.iter().map(normalised).collect::<Vec<_>>();
-            Ok((normalised(&crop), copies, place))
+            Ok((normalised(&crop), copies, place, size))
         };
         let (mut crops, mut all_copies) = (Vec::new(), Vec::new());
         for (cut, &index) in shard.par_iter().enumerate().map(cut).collect::<Vec<_>>().into_iter().zip(&shard) {
-            let (crop, copies, place) = cut?;
+            let (crop, copies, place, size) = cut?;
             crops.push(crop);
             all_copies.extend(copies);
             let sample = &self.training[index];
             targets.scores.push(sample.score);
             targets.heads.push(sample.head);
+            targets.sizes.push(size);
             if let (Some(teacher), Some(row)) = (&self.teacher, sample.row) {
-                let picture = (sample.image.width() as usize, sample.image.height() as usize);
+                let side_at = |side: u32| side as usize >> size.level;
+                let picture = (side_at(sample.image.width()), side_at(sample.image.height()));
                 targets.features.extend(teacher.at(row, picture, place, side, side / 32));
                 targets.taught += 1;
             }
@@ -82,7 +88,7 @@ impl Run<'_> {
         let (mut pixels, mut parts) = (Vec::with_capacity(crops * side * side * 3), Vec::new());
         for Shard { crops, targets, share, .. } in shards {
             crops.iter().for_each(|crop| pixels.extend_from_slice(crop));
-            let labels = Labels::new(&targets, self.settings, &self.device)?;
+            let labels = Labels::new(&targets, self.settings, self.student.scales.as_ref(), &self.device)?;
             parts.push(Piece { crops: crops.len(), share, targets, labels });
         }
         Ok(Batch { pixels: Tensor::from_vec(pixels, (crops, side, side, 3), &self.device)?, parts })

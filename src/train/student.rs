@@ -2,6 +2,7 @@
 
 use super::checkpoint::Position;
 use super::optimizer::{Part, State};
+use super::scales::ScaleHeads;
 use super::settings::{Autocast, Settings};
 use crate::model::load::{self, ADAPTER, BACKBONE, Description};
 use crate::model::parameters::{Loaded, Precision, Scope, Trainable};
@@ -20,6 +21,8 @@ pub(super) struct Student {
     /// The frozen network in `f32`, as those who use the adapter will have it; none where the network is trained.
     exact: Option<Arc<QMamba>>,
     adapter: Option<Adapter>,
+    /// The head of scales that is learned, where one is.
+    pub(super) scales: Option<ScaleHeads>,
     /// Of the frozen network; none where the network is trained.
     frozen: Option<Arc<Description>>,
 }
@@ -39,24 +42,29 @@ impl Student {
     }
 
     fn network(settings: &Settings, device: &Device) -> Result<(Self, Trainable)> {
-        let (config, tensors) = match &settings.start {
+        let (mut scale_head, mut share) = Default::default();
+        let (config, mut tensors) = match &settings.start {
             None => (Config::named(&settings.model)?, BTreeMap::new()),
             Some(start) => {
                 let mut tensors = load::tensors(embedded::read_model(start)?, Path::new(start))?;
                 if tensors.get("classifier.head.weight").is_some_and(|head| head.dims().first() != Some(&1)) {
                     tensors.retain(|name, _| !name.starts_with(HEAD)); // of another task
                 }
-                tensors.retain(|name, _| !load::is_scale_heads(name)); // fitted to the features that will change
+                (scale_head, share) = ScaleHeads::given(&mut tensors)?;
                 (Config::named(&settings.model)?, tensors)
             }
         };
+        if settings.scale_head {
+            tensors.append(&mut scale_head);
+        }
         let mut source = Trainable::new(settings.seed, tensors, device);
         source.activations = settings.autocast.activations();
         let model = QMamba::new(Scope::new(&mut source), &config)?;
+        let scales = Self::scales(settings, &mut source, &config, share)?;
         if let Some(name) = source.unused().find(|name| !load::is_passing(name)) {
             return Err(Error::Input(format!("the weights to start from have an unknown tensor `{name}`")));
         }
-        Ok((Self { model: Arc::new(model), exact: None, adapter: None, frozen: None }, source))
+        Ok((Self { model: Arc::new(model), exact: None, adapter: None, scales, frozen: None }, source))
     }
 
     fn tuned(settings: &Settings, config: &AdapterConfig, device: &Device) -> Result<(Self, Trainable)> {
@@ -69,20 +77,40 @@ impl Student {
         if own.is_some() {
             return Err(Error::Input(format!("{start}: has an adapter already; tune the network without it")));
         }
-        let mut given = BTreeMap::new();
+        let (mut given, mut share) = Default::default();
         if config.head {
-            // It starts as the network's own.
+            // They start as the network's own.
             given = load::tensors(embedded::read_model(start)?, path)?;
+            let (mut scale_head, own_share) = ScaleHeads::given(&mut given)?;
             given.retain(|name, _| name.starts_with(HEAD));
+            share = own_share;
+            if settings.scale_head {
+                given.append(&mut scale_head);
+            }
         }
         let mut source = Trainable::new(settings.seed, given, device);
         let adapter = Adapter::new(&mut source, &description.config, config)?;
+        let scales = Self::scales(settings, &mut source, &description.config, share)?;
         let exact = Arc::new(model);
         let model = match settings.autocast {
             Autocast::None => Arc::clone(&exact),
             Autocast::Bf16 => Arc::new(open(settings.autocast.activations())?.0),
         };
-        Ok((Self { model, exact: Some(exact), adapter: Some(adapter), frozen: Some(Arc::new(description)) }, source))
+        let student =
+            Self { model, exact: Some(exact), adapter: Some(adapter), scales, frozen: Some(Arc::new(description)) };
+        Ok((student, source))
+    }
+
+    fn scales(
+        settings: &Settings,
+        source: &mut Trainable,
+        config: &Config,
+        share: Vec<f32>,
+    ) -> Result<Option<ScaleHeads>> {
+        if !settings.scale_head {
+            return Ok(None);
+        }
+        Ok(Some(ScaleHeads::new(source, config.features(), share)?))
     }
 
     /// The network's configuration.
@@ -107,13 +135,14 @@ impl Student {
         let tensors = tensors.map(|(i, slot)| Ok((slot.name.clone(), state.tensor(i, Part::Average)?)));
         let device = state.slots.first().map_or(&Device::Cpu, |slot| slot.variable.device()).clone();
         let mut source = Loaded { tensors: tensors.collect::<Result<_>>()?, device, ..Loaded::default() };
+        let scales = self.scales.as_ref().map(|scales| scales.again(&mut source)).transpose()?;
         let (model, adapter) = match (&self.adapter, &self.exact) {
             (Some(adapter), Some(exact)) => {
                 (Arc::clone(exact), Some(Adapter::new(&mut source, self.config(), adapter.config())?))
             }
             _ => (Arc::new(QMamba::new(Scope::new(&mut source), self.config())?), None),
         };
-        Ok(Self { model, exact: self.exact.clone(), adapter, frozen: self.frozen.clone() })
+        Ok(Self { model, exact: self.exact.clone(), adapter, scales, frozen: self.frozen.clone() })
     }
 
     /// Writes the averaged weights with what they are and where they come from.
@@ -129,6 +158,7 @@ impl Student {
         for (i, slot) in state.slots.iter().enumerate().filter(|(_, slot)| !load::is_passing(&slot.name)) {
             tensors.insert(slot.name.clone(), (slot.variable.dims().to_vec(), state.values(i, Part::Average)?));
         }
+        tensors.extend(self.scales.as_ref().map(ScaleHeads::constant));
         let json = |v: serde_json::Result<String>| v.map_err(|e| Error::Input(e.to_string()));
         // Names alone: where the folders lay on this machine is nobody's business.
         let name = |path: &PathBuf| path.file_name().map(PathBuf::from).unwrap_or_default();

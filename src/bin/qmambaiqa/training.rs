@@ -32,6 +32,12 @@ pub struct TrainingArgs {
     /// Pictures of such folders in an epoch for each of the others'
     #[arg(long, default_value_t = 0.5)]
     auxiliary_share: f64,
+    /// Learn such folders with the network's own head, each through a scale and an offset of its own, not with heads of their own
+    #[arg(long)]
+    auxiliary_mapped: bool,
+    /// Learn a head that knows at which size of its picture a crop was taken (scales=auto), of crops at all sizes that scoring takes
+    #[arg(long)]
+    scale_head: bool,
     /// Safetensors file with a tensor `features` to be predicted too: a vector (rows, size) or a map (rows, height,
     /// width, size) for each picture of the first folder
     #[arg(long)]
@@ -158,6 +164,8 @@ impl TrainingArgs {
             together: self.together,
             auxiliary: self.auxiliary,
             auxiliary_share: self.auxiliary_share,
+            auxiliary_mapped: self.auxiliary_mapped,
+            scale_head: self.scale_head,
             teacher_features: self.teacher_features,
             teacher_weight: self.teacher_weight,
             rank_weight: self.rank_weight,

@@ -170,6 +170,8 @@ impl<'a> Job<'a> {
             together: schedule.together,
             auxiliary: Vec::new(),
             auxiliary_share: 1.0,
+            auxiliary_mapped: false,
+            scale_head: false,
             teacher_features: None,
             teacher_weight: 0.0,
             rank_weight: schedule.rank_weight,
