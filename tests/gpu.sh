@@ -2,11 +2,12 @@
 # Every check and benchmark that needs an NVIDIA GPU, in one command; prints a short table. Not run on any GPU yet.
 #   tests/gpu.sh              builds here (nvcc of CUDA 12.8 or newer), then runs here
 #   tests/gpu.sh pack FOLDER  builds here and puts what runs into FOLDER, for a machine that has neither Rust nor a network;
-#                             no GPU is needed. With PLUGIN=1 the element is built too
+#                             no GPU is needed. With PLUGIN=1 the element is built too; BUNDLE names a program that
+#                             copies GStreamer and a plugin's libraries to a folder, for a machine that has none
 #   tests/gpu.sh FOLDER       runs what was packed; FOLDER and this script are all that is needed there, with the driver and CUDA's
 #                             libraries (those of a Python package are found)
-# DATA=FOLDER, a folder with a mos.csv (shared/data/authentic-train), is what training is timed on: an epoch of qmamba-nano; `pack`
-# takes it along, and without it training is not timed. TRAINING="VARIANT CROP" asks for another network and size.
+# DATA=FOLDER, a folder with a mos.csv, is what training is timed on: an epoch of qmamba-nano; `pack` takes it along, and without it
+# training is not timed. TRAINING="VARIANT CROP" asks for another network and size.
 # compute-sanitizer, GStreamer and PyTorch are used where they are there. What is printed goes to $OUT too, where that is set.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -32,8 +33,7 @@ if [ -n "$pack" ] || [ -z "$folder" ]; then
     if [ "${PLUGIN:-}" = 1 ]; then
         cargo build --release --features cuda --lib || exit 1
         install -s "$target/release/libqmambaiqa.so" "$folder/"
-        # GStreamer for a machine that has none, where the tool for that is there.
-        [ ! -x ../shared/tools/gst-bundle ] || ../shared/tools/gst-bundle "$folder/gst" "$folder/libqmambaiqa.so"
+        [ -z "${BUNDLE:-}" ] || "$BUNDLE" "$folder/gst" "$folder/libqmambaiqa.so" || exit 1
     fi
     cp examples/compare_pytorch_gpu.py "$folder/"
     if [ -n "$pack" ]; then
