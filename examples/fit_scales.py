@@ -197,6 +197,7 @@ def main():
     add("--test", nargs=2, action="append", default=[], metavar=("FEATURES", "TABLE"), help="report only")
     add("--judge", nargs=3, action="append", default=[], metavar=("FEATURES", "TABLE", "COLUMN"), help="folds only, such as other crop counts")
     add("--start", nargs=2, action="append", default=[], metavar=("WEIGHTS", "FACTOR"), help="sum of heads to start from (default: WEIGHTS)")
+    add("--start-scales", action="store_true", help="start from the head of scales that WEIGHTS has, such as one that training learned")
     add("--share", default="0.4,0.5,-0.2,-1", help="log weights of the levels at the knots")
     add("--contents", default="", help="name parts; sources that contain the same part are one content")
     for name, value in (("ridge", 4.0), ("consistency", 0.2), ("crop-noise", 10.0), ("pairs", 30.0), ("within", 32.0), ("gain", 1.0), ("ladder-weight", 1.0),
@@ -213,6 +214,8 @@ def main():
     old_weight, old_bias = head(args.weights)
     w = sum(float(f) * head(p)[0] for p, f in args.start) if args.start else old_weight
     start = np.tile(w, (KNOTS, 1)), np.full(KNOTS, old_bias[0])
+    if args.start_scales:
+        start = [load_file(args.weights)[f"classifier.scales.{n}"].astype(np.float64) for n in ("weight", "bias")]
     given = [opinions(*o, args) for o in args.opinions]
     sets = given + [ladder(*o, args) for o in args.ladder]
     for features, table, weight in args.retain:
