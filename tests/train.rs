@@ -159,7 +159,10 @@ fn a_head_of_scales_is_learned_and_scores() {
     let tuned = run(&["tune", "--strategy", "style-prompt+head", "--prompt-channels", "8"], &adapter);
     assert!(tuned.status.success(), "{}", String::from_utf8_lossy(&tuned.stderr));
     assert_eq!(tensors(&adapter)["classifier.scales.weight"].shape, [4, 256]);
-    for weights in [["--model", out.to_str().unwrap()], ["--style-prompt", adapter.to_str().unwrap()]] {
+    let checkpoint = format!("{}.checkpoint", out.display());
+    for weights in
+        [["--model", out.to_str().unwrap()], ["--model", &checkpoint], ["--style-prompt", adapter.to_str().unwrap()]]
+    {
         let scored = Command::new(env!("CARGO_BIN_EXE_qmambaiqa"))
             .args(["score", "--format", "json"])
             .args(weights)

@@ -222,7 +222,7 @@ def jitter(rgb, amount, rng):
 
 
 def pixelate(rgb, amount, rng):
-    scale = 0.95 - amount**0.6  # from 0.89 down to 0.29 of each side, which is what the scores fit
+    scale = 0.95 - amount**0.6  # an assumption, not published: 0.89 down to 0.29 of each side
     height, width = rgb.shape[:2]
     small = cv2.resize(rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_NEAREST_EXACT)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -250,7 +250,7 @@ def quantisation(rgb, thresholds, rng):
 
 
 def sharpen(rgb, amount, rng):
-    """An unsharp mask on L of Lab; the radius is not published, and of 1, 2 and 3 pixels 1 fits the scores best."""
+    """An unsharp mask on L of Lab; the radius is not published; of 1, 2 and 3 pixels, 1 ranks the scores best."""
     lab = to_lab(rgb)
     lab[..., 0] = np.clip(lab[..., 0] + amount * (lab[..., 0] - blurred(lab[..., 0], 1)), 0, 100)
     return from_lab(lab)
@@ -284,7 +284,7 @@ LEFT_OUT = {
     5: "colour shift: how strongly the moved channel is blended in is not published, and the scores depend on it",
     20: "non-eccentricity patches: the score depends on where the patches are, which was random",
     23: "colour blocks: the score depends on where the blocks are and on their colours, which were random",
-    25: "contrast change: the curve is not published, and the scores fit none that was tried",
+    25: "contrast change: the curve is not published, and the one that was tried does not fit the scores",
 }
 
 

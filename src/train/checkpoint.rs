@@ -1,6 +1,7 @@
 //! A run's whole state in one safetensors file, so that a killed run goes on to the result it would have had.
 
 use super::optimizer::{Part, State};
+use super::scales::Constant;
 use super::settings::Settings;
 use crate::weights_file::{self, WriteDtype};
 use crate::{Error, Result};
@@ -20,8 +21,10 @@ pub(super) struct Position {
     pub seconds: f64,
 }
 
-pub(super) fn save(path: &Path, position: &Position, optimizer: &State) -> Result<()> {
-    let mut tensors = BTreeMap::new();
+/// Writes the state, and beside the averages what is not learned but is needed to use them as a model.
+pub(super) fn save(path: &Path, position: &Position, optimizer: &State, constant: Option<Constant>) -> Result<()> {
+    let average = |(name, tensor)| (format!("{}/{name}", Part::Average.nick()), tensor);
+    let mut tensors: BTreeMap<_, _> = constant.map(average).into_iter().collect();
     for (i, slot) in optimizer.slots.iter().enumerate() {
         for part in Part::ALL {
             let values = optimizer.values(i, part)?;

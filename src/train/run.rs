@@ -6,7 +6,7 @@ use super::correlation::{plcc, srcc};
 use super::loss::{PassingHead, PassingHeads};
 use super::optimizer::State;
 use super::parts::{Parts, Sample};
-use super::scales::Size;
+use super::scales::{ScaleHeads, Size};
 use super::settings::Settings;
 use super::shard::Batch;
 use super::student::Student;
@@ -251,7 +251,8 @@ impl<'a> Run<'a> {
                 }
             }
             if at + 1 == per_epoch || unsaved > CHECKPOINT_EVERY {
-                checkpoint::save(&checkpoint, &position, optimizer)?;
+                let constant = self.student.scales.as_ref().map(ScaleHeads::constant);
+                checkpoint::save(&checkpoint, &position, optimizer, constant)?;
                 unsaved = 0.0;
             }
         }

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 const KNOTS: usize = 4;
 const NAME: &str = "classifier.scales.";
 
+/// A tensor that training keeps as it is: name, shape and values.
+pub(super) type Constant = (String, (Vec<usize>, Vec<f32>));
+
 /// A size of a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Size {
@@ -105,7 +108,7 @@ impl ScaleHeads {
     }
 
     /// The tensor that is not learned, with its name and shape.
-    pub(super) fn constant(&self) -> (String, (Vec<usize>, Vec<f32>)) {
+    pub(super) fn constant(&self) -> Constant {
         (format!("{NAME}share"), (vec![self.share.len()], self.share.clone()))
     }
 }
