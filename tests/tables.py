@@ -51,6 +51,9 @@ for name in table.keys() & source.keys():
 
 record = re.search(r"pub struct Record<'a> \{(.*?)\n\}", read("src/log.rs"), re.S)[1]
 compare("docs/monitoring.md, log fields", documented_names("docs/monitoring.md", "Logs")[3:], re.findall(r"pub (\w+):", record))
+for page, path, text in (("docs/monitoring.md", "src/log.rs", "fields, now {};"), ("docs/compare.md", "src/bin/qmambaiqa/compare/output.rs", "`schema` (now {})")):
+    if text.format(re.search(r"const SCHEMA: u32 = (\d+)", read(path))[1]) not in read(page):
+        errors.append(f"{page}: the schema is not that of {path}")
 metrics = read("src/metrics.rs")
 gauges, counters = (re.findall(r'\("(\w+)", "', metrics.split(f"const {name}: ")[1].split("];")[0]) for name in ("GAUGES", "COUNTERS"))
 names = gauges + [f"{name}_total" for name in counters] + ["scores", "scoring_time_seconds"]
