@@ -11,6 +11,12 @@ cargo clippy --quiet --all-targets -- -D warnings
 cargo clippy --quiet --no-default-features -- -D warnings
 cargo clippy --quiet --lib --no-default-features --features frei0r -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
+if command -v python3 >/dev/null; then
+    python3 tests/links.py
+    python3 tests/tables.py
+else
+    echo "skipped the links and tables of the documentation: no python3 here"
+fi
 tests/kernels.sh
 cargo test --no-fail-fast
 gpu=$(cargo test --quiet --test gpu -- --nocapture 2>&1 | grep -o 'skipped .*' || true)

@@ -19,7 +19,7 @@ const CONFIDENCE: f64 = 0.99;
 /// Score difference that encodings of equal quality can have, in points on the 0-100 scale: half-width of a 99 % interval. The
 /// bootstrap cannot see it, because an encoder affects all frames of a clip alike. Chosen on two clips and a pan over a photograph
 /// that was used for no training: of 447 verdicts on pairs with a VMAF difference of 6 or more none is wrong; 2 points would be
-/// enough for 1 % (README): `examples/verdicts.py CLIP... --margins 0,2,3,4,6`
+/// enough for 1 % (docs/accuracy.md): `examples/verdicts.py CLIP... --margins 0,2,3,4,6`
 const SYSTEMATIC: f64 = 4.0;
 
 /// The mean of differences and its 99 % confidence interval.
