@@ -29,7 +29,7 @@ pub(super) const PARAMETERS: [Parameter; 8] = [
     parameter(c"log", true, c"File to write scores to: .jsonl, .csv, or .json in VMAF's layout"),
     parameter(c"crops", false, c"Crops of 224x224 scored in each frame, 1 to 64"),
     parameter(c"interval", false, c"Seconds between scored frames; 0: every frame"),
-    parameter(c"style-prompt", true, c"none, compression, generative, or a weights file"),
+    parameter(c"style-prompt", true, c"none, an embedded style prompt such as compression, or a weights file"),
     parameter(c"model", true, c"Embedded model (qmamba-nano) or weights file"),
     parameter(
         c"time-unit",

@@ -10,6 +10,8 @@
 //! | 3 | `style-prompt` | string | none | style prompt: none, an embedded one, or a weights file |
 //! | 4 | `model` | string | qmamba-nano | embedded model or weights file |
 //! | 5 | `time-unit` | double | 0.001 | seconds in a unit of the host's time: ffmpeg gives milliseconds; 1 for hosts that give seconds, as frei0r asks for |
+//! | 6 | `scales` | string | auto | sizes of the picture that crops are taken of: `auto`, or reductions such as `1,2,4` |
+//! | 7 | `display-height` | double | 0 | rows of the display that quality is judged on; 0: the picture's own |
 //!
 //! They are read with the first frame; a change after that starts the filter anew, which needs another log: a process begins each
 //! log once. frei0r has no errors: what is wrong is said in one line on standard error, and frames pass without scores from there

@@ -80,8 +80,8 @@ pub struct Args {
     /// Let a frozen picture raise an alarm, whatever its score
     #[arg(long)]
     freeze_alarm: bool,
-    /// Command that is run when an alarm begins or ends and when a stream is lost or back; its environment has
-    /// QMAMBAIQA_STREAM, _STATE (low, normal, lost, playing), _REASON and _SCORE. No shell is used: give one as `sh -c '...'`
+    /// Command that is run when an alarm begins or ends and when a stream is lost, back or given up; its environment has
+    /// QMAMBAIQA_STREAM, _STATE (low, normal, lost, playing, failed), _REASON and _SCORE. No shell is used: give one as `sh -c '...'`
     #[arg(long)]
     alarm_exec: Option<String>,
     /// Where to serve metrics for Prometheus: HOST:PORT, or a port for this machine alone
