@@ -14,8 +14,9 @@ RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
 if command -v python3 >/dev/null; then
     python3 tests/links.py
     python3 tests/tables.py
+    python3 tests/layers.py
 else
-    echo "skipped the links and tables of the documentation: no python3 here"
+    echo "skipped the links and tables of the documentation and the layers of src/: no python3 here"
 fi
 tests/kernels.sh
 cargo test --no-fail-fast
