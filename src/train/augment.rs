@@ -1,5 +1,6 @@
 //! Pictures to training crops: places, flips, and distorted copies that must score lower.
 
+use crate::crops::{MEAN, STD};
 use crate::random::Random;
 use crate::{Error, Result};
 use image::{RgbImage, imageops};
@@ -53,6 +54,14 @@ fn reduced(image: &RgbImage, level: u32, (left, top): (usize, usize), (width, he
         out.extend(sums.iter().map(|&sum| (sum as f32 * share).round_ties_even() as u8));
     }
     RgbImage::from_raw(width as u32, height as u32, out).unwrap_or_default()
+}
+
+/// 8-bit RGB to normalised values, (H, W, 3).
+pub(super) fn normalised(image: &RgbImage) -> Vec<f32> {
+    let table: [[f32; 256]; 3] =
+        std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / 255.0 - MEAN[c]) / STD[c]));
+    let pixels = image.as_raw().as_chunks::<3>().0.iter();
+    pixels.flat_map(|pixel| std::array::from_fn::<f32, 3, _>(|c| table[c][usize::from(pixel[c])])).collect()
 }
 
 /// The same distortion at growing strength.

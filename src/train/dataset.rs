@@ -1,6 +1,5 @@
 //! Labelled folders: a `mos.csv` beside the pictures that it names.
 
-use super::sets;
 use super::settings::{Fold, ScoreRange, SplitBy};
 use crate::random::Random;
 use crate::{Error, Result};
@@ -34,24 +33,6 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Reads the labels of a folder: a `mos.csv` with the columns `image`, `mos` and, where a split is to keep them together,
-    /// `reference` (others are ignored), or one of the paper's data sets as its authors distribute it.
-    ///
-    /// # Errors
-    /// A missing file or column, and rows that cannot be read, with their line.
-    pub fn read(folder: &Path) -> Result<Self> {
-        sets::open(folder, None)
-    }
-
-    /// The same with the groups that a split goes by.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub fn for_split(folder: &Path, by: &SplitBy) -> Result<Self> {
-        let group = if let SplitBy::Column(name) = by { Some(name.as_str()) } else { None };
-        sets::open(folder, group)
-    }
-
     /// Reads another label file for the pictures of a folder, with the groups of a column where one is named.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! The gradients of a step, which are the sums of its shards'.
 
+use super::batch::{Batch, SHARD};
 use super::loss;
 use super::optimizer::{Gradients, State};
 use super::run::Run;
-use super::shard::{Batch, SHARD};
 use crate::model::Output;
 use crate::{Error, Result};
 use candle_core::Tensor;

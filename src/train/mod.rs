@@ -1,6 +1,7 @@
 //! Training and evaluation: labelled folders, losses, the optimiser, the loop.
 
 mod augment;
+mod batch;
 mod checkpoint;
 pub mod correlation;
 pub mod dataset;
@@ -9,6 +10,7 @@ mod gradients;
 mod loss;
 mod optimizer;
 mod parts;
+mod progress;
 pub mod protocol;
 mod run;
 mod scales;
@@ -18,5 +20,6 @@ mod shard;
 mod student;
 mod teacher;
 
-pub use run::{Progress, Summary, train, train_on};
+pub use progress::{Progress, Summary};
+pub use run::{train, train_on};
 pub use settings::{Autocast, Fold, Optimizer, Phase, ScoreRange, Settings, SplitBy};

@@ -1,7 +1,7 @@
 //! What a run reads before its first step: pictures, scores, the teacher's features.
 
 use super::dataset::Labels;
-use super::run::Progress;
+use super::progress::Progress;
 use super::settings::Settings;
 use super::teacher::Teacher;
 use crate::{Error, Result};

@@ -1,17 +1,17 @@
 //! The training loop.
 
 use super::augment;
+use super::batch::Batch;
 use super::checkpoint::{self, Position};
 use super::correlation::{plcc, srcc};
 use super::loss::{PassingHead, PassingHeads};
 use super::optimizer::State;
 use super::parts::{Parts, Sample};
+use super::progress::{Progress, Summary};
 use super::scales::{ScaleHeads, Size};
 use super::settings::Settings;
-use super::shard::Batch;
 use super::student::Student;
 use super::teacher::Teacher;
-use crate::crops::{MEAN, STD};
 use crate::model::CROP;
 use crate::model::load::is_passing;
 use crate::model::parameters::{Init, Source};
@@ -34,32 +34,6 @@ const TOGETHER: usize = 4;
 const BATCH: usize = 32;
 /// Seconds between checkpoints.
 const CHECKPOINT_EVERY: f64 = 300.0;
-
-/// What happens during a run, for those who watch.
-#[derive(Debug, Clone)]
-pub enum Progress {
-    /// So many of so many pictures have been read.
-    Loading(usize, usize),
-    /// A line of information.
-    Note(String),
-    /// Steps made, steps in all, mean loss of late.
-    Step(usize, usize, f64),
-    /// An epoch has ended: epoch, validation SRCC and PLCC, whether it is the best so far.
-    Epoch(usize, f64, f64, bool),
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Summary {
-    /// Best validation SRCC; not a number where nothing was held out.
-    pub srcc: f64,
-    /// The epoch it was reached in, from 1; the last one where nothing was held out.
-    pub epoch: usize,
-    /// Trained parameters of the network.
-    pub parameters: usize,
-    /// Seconds of training.
-    pub seconds: f64,
-}
 
 /// Everything that the steps read.
 pub(super) struct Run<'a> {
@@ -120,14 +94,6 @@ fn beside(out: &Path, suffix: &str) -> PathBuf {
 
 fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).map_err(|source| Error::Io { path: path.to_owned(), source })
-}
-
-/// 8-bit RGB to normalised values, (H, W, 3).
-pub(super) fn normalised(image: &RgbImage) -> Vec<f32> {
-    let table: [[f32; 256]; 3] =
-        std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / 255.0 - MEAN[c]) / STD[c]));
-    let pixels = image.as_raw().as_chunks::<3>().0.iter();
-    pixels.flat_map(|pixel| std::array::from_fn::<f32, 3, _>(|c| table[c][usize::from(pixel[c])])).collect()
 }
 
 impl<'a> Run<'a> {
@@ -328,7 +294,7 @@ impl<'a> Run<'a> {
         let turn = Mutex::new(());
         let alike = |crops: &[(RgbImage, Size)]| -> Result<Vec<f32>> {
             let (width, height) = crops[0].0.dimensions();
-            let pixels = crops.iter().flat_map(|(crop, _)| normalised(crop)).collect();
+            let pixels = crops.iter().flat_map(|(crop, _)| augment::normalised(crop)).collect();
             let shape = (crops.len(), height as usize, width as usize, 3);
             let scales: Vec<f64> = crops.iter().map(|(_, size)| size.scale).collect();
             let _turn = (!self.device.is_cpu()).then(|| turn.lock());

@@ -1,41 +1,14 @@
 //! What a step sees: its pictures, cut and distorted, in shards, within which they are ranked.
 
-use super::augment;
+use super::augment::{self, normalised};
+use super::batch::{Batch, Piece, Shard};
 use super::loss::{Labels, Targets};
-use super::run::{Run, normalised};
+use super::run::Run;
 use super::scales::Size;
 use crate::random::Random;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use rayon::prelude::*;
-
-/// Pictures whose gradients are computed together. Fixed, so that results do not depend on the number of threads.
-pub(super) const SHARD: usize = 8;
-
-/// A shard's crops, and what is to be learned from them.
-pub(super) struct Shard {
-    /// The pictures, then their copies, `(side, side, 3)` each.
-    crops: Vec<Vec<f32>>,
-    side: usize,
-    targets: Targets,
-    /// Of the step's pictures.
-    share: f64,
-}
-
-/// Shards that go through the network together, where it is.
-pub(super) struct Batch {
-    /// `(crops, side, side, 3)`
-    pub pixels: Tensor,
-    pub parts: Vec<Piece>,
-}
-
-/// One shard of a batch.
-pub(super) struct Piece {
-    pub crops: usize,
-    pub share: f64,
-    pub targets: Targets,
-    pub labels: Labels,
-}
 
 impl Run<'_> {
     /// Cuts and distorts a shard's pictures, on the calling pool's threads.

@@ -3,7 +3,7 @@
 mod job;
 
 use super::evaluation::Evaluation;
-use super::run::Progress;
+use super::progress::Progress;
 use super::settings::{Optimizer, Phase};
 use crate::model::adapter::{AdapterConfig, Injection, PromptSize};
 use crate::{Error, Result};

@@ -1,13 +1,17 @@
 //! One function for each set: where its authors put what.
 
 use super::mat::{self, Value};
-use super::range;
 use crate::train::dataset::{Labels, Row};
 use crate::train::settings::ScoreRange;
 use crate::{Error, Result};
 use calamine::{Data, Reader as _, Xlsx};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// The scores that mean worst and best in a set.
+const fn range(low: f64, high: f64) -> Option<ScoreRange> {
+    Some(ScoreRange { low, high })
+}
 
 /// LIVE's folders with the number of their pictures, in the order of its score file.
 const LIVE_FOLDERS: [&str; 5] = ["jp2k", "jpeg", "wn", "gblur", "fastfading"];

@@ -7,7 +7,7 @@ mod authors;
 mod mat;
 
 use super::dataset::Labels;
-use super::settings::ScoreRange;
+use super::settings::SplitBy;
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -36,7 +36,7 @@ const SETS: [Set; 10] = [
 ///
 /// # Errors
 /// Neither, with what would have been one; a label file that is damaged or odd, with what was expected where.
-pub fn open(folder: &Path, group: Option<&str>) -> Result<Labels> {
+fn open(folder: &Path, group: Option<&str>) -> Result<Labels> {
     let plain = folder.join("mos.csv");
     if plain.is_file() {
         return Labels::read_file(folder, &plain, group);
@@ -71,7 +71,22 @@ pub fn open(folder: &Path, group: Option<&str>) -> Result<Labels> {
     }
 }
 
-/// The scores that mean worst and best in a set.
-const fn range(low: f64, high: f64) -> Option<ScoreRange> {
-    Some(ScoreRange { low, high })
+impl Labels {
+    /// Reads the labels of a folder: a `mos.csv` with the columns `image`, `mos` and, where a split is to keep them together,
+    /// `reference` (others are ignored), or one of the paper's data sets as its authors distribute it.
+    ///
+    /// # Errors
+    /// A missing file or column, and rows that cannot be read, with their line.
+    pub fn read(folder: &Path) -> Result<Self> {
+        open(folder, None)
+    }
+
+    /// The same with the groups that a split goes by.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn for_split(folder: &Path, by: &SplitBy) -> Result<Self> {
+        let group = if let SplitBy::Column(name) = by { Some(name.as_str()) } else { None };
+        open(folder, group)
+    }
 }
