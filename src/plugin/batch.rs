@@ -4,9 +4,9 @@
 //! lock. So buffers leave in their order, and no serialized event or query overtakes them: it has them leave first.
 
 use super::imp::QMambaIqa;
+use super::job::Job;
 use super::scoring::Next;
 use super::settings::Settings;
-use super::state::Job;
 use super::timer::Timer;
 use glib::subclass::prelude::*;
 use gstreamer as gst;

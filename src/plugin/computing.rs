@@ -2,7 +2,7 @@
 
 use super::convert;
 use super::imp::QMambaIqa;
-use super::state::{Job, Scored};
+use super::job::{Job, Scored};
 use crate::crops::Crops;
 use crate::frame::Region;
 use crate::indicators::Luma;

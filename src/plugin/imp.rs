@@ -1,10 +1,11 @@
 //! Properties, caps and the way of a buffer.
 
 use super::batch::Batch;
+use super::job::Job;
 use super::quality::FrameQuality;
 use super::scoring::Next;
 use super::settings::Settings;
-use super::state::{Job, State};
+use super::state::State;
 use super::worker::Worker;
 use super::{convert, properties};
 use glib::prelude::*;

@@ -13,6 +13,7 @@ mod batch;
 mod computing;
 mod convert;
 mod imp;
+mod job;
 mod overlay;
 mod properties;
 mod quality;
@@ -25,13 +26,15 @@ mod settings;
 mod state;
 mod stream;
 mod timer;
+mod times;
 mod worker;
 
 #[cfg(feature = "analytics")]
 pub use analytics::CLASS;
 pub use convert::frame;
 pub use quality::{FrameQuality, META_NAME};
-pub use report::{MESSAGE_NAME, Report, Times};
+pub use report::{MESSAGE_NAME, Report};
+pub use times::Times;
 
 use glib::prelude::*;
 

@@ -1,6 +1,6 @@
 //! The quality that a buffer carries.
 
-use super::state::Job;
+use super::job::Job;
 use crate::crops::Scales;
 use crate::frame::Region;
 use crate::indicators::Indicators;

@@ -2,8 +2,8 @@
 
 use super::convert;
 use super::imp::QMambaIqa;
+use super::job::Job;
 use super::settings::Settings;
-use super::state::Job;
 use super::stream::Stream;
 use crate::crops::{self, CROP, active};
 use crate::frame::{Frame, Region};

@@ -1,6 +1,7 @@
 //! The scene that is being shown.
 
-use super::report::{Report, Times};
+use super::report::Report;
+use super::times::Times;
 use crate::pooling::Pool;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Which frames are scored: one an interval, and none that is shown too late anyway.
 
-use super::report::Times;
 use super::settings::Settings;
+use super::times::Times;
 use crate::random::Random;
 use gstreamer as gst;
 

@@ -1,11 +1,13 @@
 //! The way of a frame: whether it is scored, its score, and what is said of it.
 
 use super::imp::{CAT, QMambaIqa};
+use super::job::{Job, Scored};
 use super::quality::FrameQuality;
-use super::report::{Report, Times};
+use super::report::Report;
 use super::schedule::Turn;
-use super::state::{Job, Outcome, Scored, State};
+use super::state::{Outcome, State};
 use super::stream::Stream;
+use super::times::Times;
 use crate::indicators::Reason;
 use crate::metrics::Event;
 use glib::subclass::prelude::*;

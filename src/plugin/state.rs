@@ -1,20 +1,18 @@
 //! What the element has between start and stop.
 
+use super::job::{Job, Scored};
 use super::quality::FrameQuality;
-use super::report::{Report, Times};
+use super::report::Report;
 use super::settings::Settings;
 use super::stream::Stream;
 use super::worker::Worker;
-use crate::frame::Region;
-use crate::indicators::Luma;
 use crate::log::{Log, Record};
 use crate::metrics::{self, Event, Sample};
-use crate::scorer::{Options, Score, Scorer};
+use crate::scorer::{Options, Scorer};
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What exists between start and stop.
 pub(super) struct State {
@@ -27,31 +25,6 @@ pub(super) struct State {
     name: String,
     log: Option<Log>,
     metrics: Option<metrics::Stream>,
-}
-
-/// A frame to score.
-pub(super) struct Job {
-    pub scorer: Scorer,
-    pub info: gst_video::VideoInfo,
-    pub settings: Settings,
-    pub frame: u64,
-    pub times: Times,
-    /// Regions of interest in the frame; empty where all of it is looked at.
-    pub regions: Vec<Region>,
-    /// [`Stream::generation`] when it came.
-    pub generation: u64,
-}
-
-/// What was found in a frame.
-pub(super) struct Scored {
-    pub score: Score,
-    /// What of the frame was scored.
-    pub regions: Vec<Region>,
-    /// Where the crops were, for an overlay.
-    pub crops: Vec<Region>,
-    pub luma: Luma,
-    /// How long that took.
-    pub took: Duration,
 }
 
 /// What comes of a frame's score.

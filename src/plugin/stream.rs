@@ -1,11 +1,12 @@
 //! What the element knows of a stream, from one flush to the next.
 
+use super::job::{Job, Scored};
 use super::quality::FrameQuality;
-use super::report::{Report, Times, write_statistics};
+use super::report::{Report, write_statistics};
 use super::scene::Scene;
 use super::schedule::Schedule;
 use super::settings::Settings;
-use super::state::{Job, Scored};
+use super::times::Times;
 use crate::crops::Bars;
 use crate::frame::Region;
 use crate::indicators::{Reason, Watch};
