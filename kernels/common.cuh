@@ -67,7 +67,7 @@ DEVICE void store_pack(T* p, const float* v) {
 // The quick division, to 2 units in the last place; by a sum that is infinite it gives zero, as it should.
 DEVICE float sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
 
-// ln(1 + exp(x)), as softplus in src/ops/simd.rs: one exponential, and a polynomial on the multiply-add units in place of
+// ln(1 + exp(x)), as softplus in src/simd/mod.rs: one exponential, and a polynomial on the multiply-add units in place of
 // a logarithm on the special function units, which are what the scan is short of.
 DEVICE float softplus(float x) {
     const float z = __expf(-fabsf(x));

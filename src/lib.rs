@@ -24,6 +24,7 @@ pub mod pooling;
 pub mod random;
 mod score;
 pub mod scorer;
+mod simd;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod weights_file;

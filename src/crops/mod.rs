@@ -20,7 +20,8 @@ pub use plan::{CropPlan, MAX_DISPLAY_HEIGHT, Sampling};
 pub use resize::{MAX_SCALED_PIXELS, resize, size_with_shorter_side};
 pub use scales::Scales;
 
-pub use crate::model::CROP;
+/// Side of the square crops that networks are shown, in pixels.
+pub const CROP: usize = 224;
 /// Most crops of one frame.
 pub const MAX_CROPS: usize = 64;
 

@@ -5,7 +5,7 @@
 
 use super::format::Family;
 use super::{Frame, Position, Range, Region};
-use crate::ops::simd::dispatch;
+use crate::simd::dispatch;
 
 /// Converts `part` (in coordinates of the planes) to `out` (height, width, 3).
 pub(super) fn rectangle(frame: &Frame, part: Region, out: &mut [f32]) {

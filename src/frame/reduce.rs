@@ -6,7 +6,7 @@
 use super::convert::{Finish, Span, chroma_rows, column_weights};
 use super::format::Family;
 use super::{Frame, Region};
-use crate::ops::simd::dispatch;
+use crate::simd::dispatch;
 use crate::{Error, Result};
 
 /// Largest exponent of a reduction: sums over 32x32 samples of 16 bits, times the 32 of chroma's weights, fit into 32 bits.

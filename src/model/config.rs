@@ -1,10 +1,8 @@
 //! The variants, as data.
 
+use crate::crops::CROP;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-
-/// Side of the square crops that the networks are made for, in pixels.
-pub const CROP: usize = 224;
 
 /// What distinguishes one network from another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,19 +1,22 @@
 //! QMamba: a vision state-space network (VMamba v2) with a quality head, by configuration with LQMamba's local scan.
 
 pub mod adapter;
-mod blocks;
+mod block;
 mod config;
+mod layers;
 pub mod load;
 pub mod parameters;
 mod scale_head;
 mod ss2d;
 
+pub use crate::crops::CROP;
 pub use adapter::{Adapter, AdapterConfig};
-pub use config::{CROP, Config};
+pub use config::Config;
 pub use scale_head::ScaleHead;
 
-use blocks::{Linear, Norm, PatchEmbed, Prepared, VssBlock, downsample};
+use block::VssBlock;
 use candle_core::{DType, Result, Tensor};
+use layers::{Linear, Norm, PatchEmbed, Prepared, downsample};
 use parameters::Scope;
 
 /// The network.

@@ -1,7 +1,7 @@
 //! The two-dimensional state-space block: project, convolve, scan in four orders, merge.
 
-use super::blocks::{Layer, Linear, Norm, Prepared};
 use super::config::Config;
+use super::layers::{Layer, Linear, Norm, Prepared};
 use super::parameters::{Init, Precision, Scope};
 use crate::ops::{self, selective_scan::ScanOrders};
 use candle_core::{Result, Tensor};

@@ -2,9 +2,9 @@
 
 use super::kernels::Type;
 use super::kernels::layers::Activation;
-use super::simd::{dispatch, erf, exp, sigmoid};
 use super::timing::{Part, Timer};
 use super::{CHUNK, Values, cpu_tensor, gpu, gradients, in_f32, kernels, operand};
+use crate::simd::{dispatch, erf, exp, sigmoid};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;

@@ -1,8 +1,8 @@
 //! The residual sum.
 
-use super::simd::dispatch;
 use super::timing::{Part, Timer};
 use super::{CHUNK, in_f32, operand};
+use crate::simd::dispatch;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 

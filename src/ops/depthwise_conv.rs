@@ -1,9 +1,9 @@
 //! Depthwise 3x3 convolution without bias, optionally followed by SiLU in the same pass.
 
 use super::activation::{silu_slope, silu_value};
-use super::simd::dispatch;
 use super::timing::{Part, Timer};
 use super::{Values, cpu_tensor, gpu, gradients, in_f32, kernels, operand};
+use crate::simd::dispatch;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;

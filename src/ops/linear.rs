@@ -1,9 +1,9 @@
 //! Fully connected layer on the `gemm` crate.
 
 use super::kernels::layers::After;
-use super::simd::{dispatch, sum_by};
 use super::timing::{Part, Timer};
 use super::{Values, cpu_tensor, gpu, in_f32, kernels, operand};
+use crate::simd::{dispatch, sum_by};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;

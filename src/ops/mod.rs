@@ -34,7 +34,6 @@ mod norm;
 mod pool;
 pub(crate) mod quantized;
 pub mod selective_scan;
-pub(crate) mod simd;
 pub mod timing;
 mod windows;
 

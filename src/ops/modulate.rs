@@ -1,8 +1,8 @@
 //! Scaling and shifting of channels: how an adapter changes the style of features.
 
-use super::simd::dispatch;
 use super::timing::{Part, Timer};
 use super::{Values, cpu_tensor, gpu, in_f32, kernels, operand};
+use crate::simd::dispatch;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;

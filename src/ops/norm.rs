@@ -1,8 +1,8 @@
 //! LayerNorm over the last axis.
 
-use super::simd::{dispatch, sum_by};
 use super::timing::{Part, Timer};
 use super::{Values, cpu_tensor, gpu, gradients, in_f32, kernels, operand};
+use crate::simd::{dispatch, sum_by};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;

@@ -1,8 +1,8 @@
 //! Means over tokens, and the gated sum of the scan's directions.
 
-use super::simd::dispatch;
 use super::timing::{Part, Timer};
 use super::{Values, cpu_tensor, gpu, in_f32, kernels, operand};
+use crate::simd::dispatch;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;

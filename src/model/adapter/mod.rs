@@ -6,8 +6,8 @@
 mod others;
 mod style_prompt;
 
-use super::blocks::Linear;
 use super::config::Config;
+use super::layers::Linear;
 use super::parameters::{Scope, Source};
 use super::scale_head::ScaleHead;
 use crate::ops::gpu::Leave;

@@ -2,7 +2,7 @@
 
 use super::AdapterConfig;
 use super::style_prompt::{Prompts, softmax};
-use crate::model::blocks::Linear;
+use crate::model::layers::Linear;
 use crate::model::parameters::{Init, Scope};
 use crate::ops;
 use candle_core::{Result, Tensor};

@@ -1,7 +1,7 @@
 //! StylePrompt (paper, section 3.2): prompts, mixed by what the features are, shift the features' mean and variance.
 
 use super::AdapterConfig;
-use crate::model::blocks::Linear;
+use crate::model::layers::Linear;
 use crate::model::parameters::{Init, Scope};
 use crate::ops;
 use candle_core::{Result, Tensor};

@@ -7,7 +7,8 @@
 //! the rows are in the nearest cache; [`Tail`] takes them through three layers.
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod amx;
+mod amx;
+mod bits;
 mod pack;
 mod round;
 mod rows;
@@ -17,11 +18,11 @@ mod tile;
 mod x86;
 
 use super::im2col::Geometry;
-use super::simd::Level;
 use super::timing::{Part, Timer};
 use super::{Values, operand};
+use crate::simd::Level;
+pub(crate) use bits::Bits;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
-pub(crate) use pack::Bits;
 use pack::Panels;
 use rayon::prelude::*;
 use rows::{Source, Sum};

@@ -7,46 +7,13 @@
 //!
 //! 8 bits are kept in as many only where the CPU multiplies them faster than 16; elsewhere the same integers are kept in 16.
 
-use super::round::{LARGEST, LARGEST_NARROW, ROUND, STEP};
+use super::bits::{Bits, LARGEST, LARGEST_NARROW, ROUND};
 use super::tile::{BLOCK, BLOCK_NARROW, COLUMNS, ROWS, byte_rows};
-use crate::ops::simd::Level;
+use crate::simd::Level;
 use rayon::prelude::*;
 
 /// Largest sum of a block's absolute weights, after rounding.
 const WEIGHT: f32 = (i32::MAX / LARGEST as i32) as f32;
-
-/// How finely weights and activations are rounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bits {
-    Eight,
-    Sixteen,
-}
-
-impl Bits {
-    /// Inner values that share a scale.
-    pub(super) fn block(self) -> usize {
-        match self {
-            Self::Eight => BLOCK_NARROW,
-            Self::Sixteen => BLOCK,
-        }
-    }
-
-    /// Largest absolute value of an activation.
-    pub(super) fn largest(self) -> f32 {
-        match self {
-            Self::Eight => LARGEST_NARROW,
-            Self::Sixteen => LARGEST,
-        }
-    }
-
-    /// Values of a row of `inputs`, the last being zeros.
-    fn row_width(self, inputs: usize) -> usize {
-        inputs.next_multiple_of(match self {
-            Self::Eight => BLOCK_NARROW,
-            Self::Sixteen => STEP,
-        })
-    }
-}
 
 /// A matrix `(O, I)` in panels of [`COLUMNS`] outputs, zero beyond the last input and output; `I'` is [`Panels::row`].
 #[derive(Debug)]

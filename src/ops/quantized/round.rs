@@ -1,19 +1,11 @@
 //! Activations to 16-bit or 8-bit integers, in blocks that share a scale.
 
-use super::pack::Bits;
+use super::bits::{Bits, LARGEST_NARROW, ROUND, STEP};
 use super::tile::BLOCK_NARROW;
-use crate::ops::simd::Level;
+use crate::simd::Level;
 
-/// Rows have a multiple of so many values.
-pub(super) const STEP: usize = 16;
-/// Largest absolute value of an activation rounded to 16 bits.
-pub(super) const LARGEST: f32 = 15_000.0;
-/// The same with 8 bits.
-pub(super) const LARGEST_NARROW: f32 = 127.0;
 /// Activations below this in all of a block count as zero: their scale would be subnormal.
 const TINY: f32 = 1e-30;
-/// 1.5 * 2^23: the low bits of a sum with it are the integer that the other side rounds to, ties to even.
-pub(super) const ROUND: f32 = 12_582_912.0;
 /// All bits but the sign. As integers, absolute values order as floats do, and NaN is the largest.
 const ABSOLUTE: u32 = 0x7fff_ffff;
 

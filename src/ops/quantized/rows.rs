@@ -1,6 +1,7 @@
 //! A few rows through a layer, from their source to the result.
 
-use super::pack::{Bits, Panel};
+use super::bits::Bits;
+use super::pack::Panel;
 use super::round::{quantise, quantise_narrow};
 use super::tile::{self, COLUMNS, NO_SUMS, Narrow, Tile, Unit, Wide};
 use super::{Input, Norm, Quantized};
@@ -8,8 +9,8 @@ use crate::ops::activation::{gelu_rough, gelu_value};
 use crate::ops::im2col::Geometry;
 use crate::ops::norm::normalise;
 use crate::ops::selective_scan::BLOCK;
-use crate::ops::simd::dispatch;
 use crate::ops::store;
+use crate::simd::dispatch;
 use std::cell::RefCell;
 
 /// Where rows come from.

@@ -7,7 +7,9 @@ use super::{
     amx::{self, Tiles},
     x86,
 };
-use crate::ops::simd::Level;
+use crate::simd::Level;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::amx::permitted;
 
 /// Rows of a tile of the vector kernels.
 pub(super) const ROWS: usize = 6;
@@ -84,7 +86,7 @@ pub(super) enum Unit {
 pub(super) fn byte_rows(level: Level) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Amx if amx::permitted() => amx::ROWS,
+        Level::Amx if permitted() => amx::ROWS,
         _ => ROWS,
     }
 }
@@ -93,7 +95,7 @@ impl Unit {
     /// The best one of a level.
     pub(super) fn for_bytes(level: Level) -> Self {
         #[cfg(target_arch = "x86_64")]
-        if level == Level::Amx && amx::permitted() {
+        if level == Level::Amx && permitted() {
             // SAFETY: it is permitted.
             return Self::Matrix(unsafe { Tiles::configure() });
         }

@@ -4,11 +4,11 @@
 //! that stays in cache, and computes the step sizes as it goes, so that no `(L, K, D)` tensor is ever written.
 
 use super::{Gradients, ScanOrders, Sizes};
-use crate::ops::simd::{
+use crate::ops::store;
+use crate::simd::{
     LANES, dispatch, exp_negative, exp2_negative, exp2_negative_rough, sigmoid, softplus, softplus2, softplus2_rough,
     sum_lanes,
 };
-use crate::ops::store;
 use rayon::prelude::*;
 use std::f32::consts::{LN_2, LOG2_E};
 

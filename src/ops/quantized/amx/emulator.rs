@@ -1,9 +1,10 @@
 //! The matrix unit's instructions on CPUs that lack them, for tests: an illegal instruction's signal is answered by doing
 //! what the instruction would have done (Intel's manual, volume 2), and going on after it.
 
+use crate::simd::amx::{EMULATED, permitted};
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Tiles of 16 rows of 64 bytes, and what `ldtilecfg` said of them.
 struct State {
@@ -18,16 +19,9 @@ thread_local! {
         const { UnsafeCell::new(State { tiles: [[[0xa5; 64]; 16]; 8], row_bytes: [0; 8], rows: [0; 8], configured: false }) };
 }
 
-static INSTALLED: AtomicBool = AtomicBool::new(false);
-
-/// Whether illegal instructions are answered.
-pub(in super::super) fn installed() -> bool {
-    INSTALLED.load(Ordering::Relaxed)
-}
-
 /// Answers illegal instructions of this process from here on, unless the CPU knows them.
 pub(in super::super) fn install_if_needed() {
-    if super::permitted() {
+    if permitted() {
         return;
     }
     // SAFETY: the handler has the signature that `SA_SIGINFO` asks for, touches no memory but what instructions name and this
@@ -39,7 +33,7 @@ pub(in super::super) fn install_if_needed() {
         assert_eq!(libc::sigaction(libc::SIGILL, &action, ptr::null_mut()), 0);
     }
     println!("the matrix unit is emulated");
-    INSTALLED.store(true, Ordering::Relaxed);
+    EMULATED.store(true, Ordering::Relaxed);
 }
 
 /// Indices into the context's registers, by their number in instructions.

@@ -7,7 +7,6 @@ use super::tile::{BLOCK_NARROW, COLUMNS, Narrow, Tile};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
-use std::sync::OnceLock;
 
 #[cfg(all(test, target_os = "linux"))]
 pub(super) mod emulator;
@@ -17,47 +16,6 @@ pub(super) const ROWS: usize = 16;
 /// Bytes of a tile's row.
 const ROW_BYTES: usize = 64;
 const _: () = assert!(ROW_BYTES == BLOCK_NARROW && 2 * ROW_BYTES == 4 * COLUMNS);
-
-/// Whether CPU and kernel have it.
-pub(crate) fn supported() -> bool {
-    /// Tiles and 8-bit products, in EDX of leaf 7.
-    const BITS: u32 = 1 << 24 | 1 << 25;
-    const GET_SUPPORTED: i32 = 0x1021;
-    static SUPPORTED: OnceLock<bool> = OnceLock::new();
-    *SUPPORTED.get_or_init(|| {
-        let mut components = 0u64;
-        __cpuid(0).eax >= 7
-            && __cpuid_count(7, 0).edx & BITS == BITS
-            && arch_prctl(GET_SUPPORTED, (&raw mut components).expose_provenance())
-            && components & 1 << TILE_DATA != 0
-    })
-}
-
-/// Whether this process may use it, which is asked for the first time round.
-pub(super) fn permitted() -> bool {
-    const REQUEST_PERMISSION: i32 = 0x1023;
-    static PERMITTED: OnceLock<bool> = OnceLock::new();
-    #[cfg(all(test, target_os = "linux"))]
-    if emulator::installed() {
-        return true;
-    }
-    *PERMITTED.get_or_init(|| supported() && arch_prctl(REQUEST_PERMISSION, TILE_DATA))
-}
-
-/// The tiles' place among the states of a CPU.
-const TILE_DATA: usize = 18;
-
-/// Linux's call for what is particular to x86; false where it fails.
-fn arch_prctl(code: i32, argument: usize) -> bool {
-    #[cfg(target_os = "linux")]
-    // SAFETY: `GET_SUPPORTED` writes a `u64` to the address given, `REQUEST_PERMISSION` takes a number; neither does more.
-    return unsafe { libc::syscall(libc::SYS_arch_prctl, code, argument) } == 0;
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (code, argument);
-        false
-    }
-}
 
 /// Tiles of this thread, configured for [`multiply`] while it lives.
 pub(super) struct Tiles(PhantomData<*const ()>); // of one thread: neither Send nor Sync
@@ -73,7 +31,7 @@ struct Configuration {
 
 impl Tiles {
     /// # Safety
-    /// [`permitted`] is true.
+    /// [`permitted`](crate::simd::amx::permitted) is true.
     pub(super) unsafe fn configure() -> Self {
         let mut configuration =
             Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
@@ -159,8 +117,8 @@ fn add_scaled(sums: &Sums, scales: &[f32], block: usize, blocks: usize, tile: &m
 mod tests {
     use super::super::tile::{NO_SUMS, Unit};
     use super::*;
-    use crate::ops::simd::Level;
     use crate::random::Random;
+    use crate::simd::Level;
 
     /// The unit against the portable product, to the bit: the CPU's own where it has one.
     #[test]

@@ -1,7 +1,6 @@
-//! The network's parts, each with its checkpoint names: normalisation, convolution, MLP, the VSS block.
+//! The network's layers, each with its checkpoint names: normalisation, products, convolutions.
 
 use super::parameters::{Init, Precision, Scope};
-use super::ss2d::Ss2d;
 use crate::ops::quantized::{self, Bits, Input, Quantized};
 use crate::ops::{self, Then};
 use candle_core::{DType, Result, Tensor, bail};
@@ -34,7 +33,7 @@ impl Norm {
     }
 
     /// `x + y` and its norm.
-    fn forward_sum(&self, x: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub(super) fn forward_sum(&self, x: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
         ops::add_layer_norm(x, y, &self.weight, &self.bias)
     }
 }
@@ -172,7 +171,7 @@ impl Layer {
         Self { after: Some(norm), ..self }
     }
 
-    fn then_gelu(self) -> Self {
+    pub(super) fn then_gelu(self) -> Self {
         Self { gelu: true, ..self }
     }
 
@@ -185,7 +184,7 @@ impl Layer {
     }
 
     /// The layer in integers.
-    fn fuse(&self, precision: Precision) -> Result<Quantized> {
+    pub(super) fn fuse(&self, precision: Precision) -> Result<Quantized> {
         let wide = matches!(&self.product, Product::Linear(linear) if linear.weight.dim(1)? >= BYTES_FROM);
         let bits = if wide && precision == Precision::Fast { Bits::Eight } else { Bits::Sixteen };
         let parameters = |norm: &Norm| quantized::Norm::new(&norm.weight, &norm.bias);
@@ -205,7 +204,7 @@ impl Layer {
         Ok(if self.gelu { fused.with_gelu() } else { fused })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let normal = self.before.as_ref().map(|norm| norm.forward(x)).transpose()?;
         let then = match &self.after {
             Some(Norm { weight, bias }) => Then::Norm { weight, bias, gelu: self.gelu },
@@ -216,7 +215,7 @@ impl Layer {
     }
 
     /// The product alone, and what follows it.
-    fn product(&self, x: &Tensor, then: Then) -> Result<Tensor> {
+    pub(super) fn product(&self, x: &Tensor, then: Then) -> Result<Tensor> {
         match &self.product {
             Product::Linear(linear) => linear.forward_then(x, then),
             Product::Halving(conv) => conv.forward_then(x, then),
@@ -263,51 +262,4 @@ pub(super) fn downsample(mut scope: Scope, width: usize) -> Result<Prepared> {
     let precision = scope.precision();
     let conv = Layer::new(HalvingConv::new(scope.pp(1), width, 2 * width)?);
     conv.then_norm(Norm::new(scope.pp(3), 2 * width)?).prepare(precision)
-}
-
-/// `x += SS2D(LN(x)); x += MLP(LN(x))` (`blocks.j`).
-#[derive(Debug)]
-pub(super) struct VssBlock {
-    op: Ss2d,
-    tail: Tail,
-}
-
-/// What follows the scan: `x += out_proj(y); x += fc2(fc1(x))`.
-#[derive(Debug)]
-enum Tail {
-    Parts { out_proj: Layer, norm2: Norm, fc1: Layer, fc2: Layer },
-    Fused(Arc<quantized::Tail>),
-}
-
-impl VssBlock {
-    pub(super) fn new(mut scope: Scope, width: usize, window: Option<usize>) -> Result<Self> {
-        let precision = scope.precision();
-        let norm = Norm::new(scope.pp("norm"), width)?;
-        let (op, out_proj) = Ss2d::new(scope.pp("op"), width, window, norm)?;
-        let norm2 = Norm::new(scope.pp("norm2"), width)?;
-        let fc1 = Layer::new(Linear::new(scope.pp("mlp").pp("fc1"), width, 4 * width)?);
-        let fc1 = fc1.then_gelu();
-        let fc2 = Layer::new(Linear::new(scope.pp("mlp").pp("fc2"), 4 * width, width)?);
-        let tail = match precision {
-            Precision::Exact => Tail::Parts { out_proj, norm2, fc1, fc2 },
-            Precision::Standard | Precision::Fast => {
-                let fc1 = fc1.after_norm(norm2);
-                let [out_proj, fc1, fc2] = [out_proj, fc1, fc2].map(|layer| layer.fuse(precision));
-                Tail::Fused(Arc::new(quantized::Tail::new(out_proj?, fc1?, fc2?)?))
-            }
-        };
-        Ok(Self { op, tail })
-    }
-
-    /// `(B, H, W, C)` to the same.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.op.forward(x)?;
-        match &self.tail {
-            Tail::Parts { out_proj, norm2, fc1, fc2 } => {
-                let (x, normal) = norm2.forward_sum(x, &out_proj.forward(&y)?)?;
-                fc2.product(&fc1.forward(&normal)?, Then::Add(&x))
-            }
-            Tail::Fused(tail) => tail.forward(&y, x, self.op.gives_blocks()),
-        }
-    }
 }

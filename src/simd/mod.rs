@@ -5,7 +5,8 @@
 //! lane is computed by the same fused multiply-adds.
 
 #[cfg(target_arch = "x86_64")]
-use super::quantized::amx;
+pub(crate) mod amx;
+
 use std::sync::OnceLock;
 
 /// Floats in one vector of the widest instruction set.
