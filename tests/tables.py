@@ -25,7 +25,7 @@ def documented_names(page, heading):
 
 
 def default(text):
-    """The value of a default in settings.rs, as the guide writes it; None where it is the default of another type."""
+    """A default in settings.rs, written as in the guide; None if settings.rs takes it from another type."""
     for name, value in (("SECOND", "10**9"), ("MSECOND", "10**6")):
         text = text.replace(f"gst::ClockTime::{name}.nseconds()", value)
     if re.fullmatch(r"[\d.* ]+", text):

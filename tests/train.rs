@@ -154,6 +154,12 @@ fn a_head_of_scales_is_learned_and_scores() {
     }
     assert_eq!(learned["classifier.scales.share"].values, before["classifier.scales.share"].values);
 
+    // So does a network from a random start.
+    let random = folder.path().join("random.safetensors");
+    let begun = run(&["train"], &random);
+    assert!(begun.status.success(), "{}", String::from_utf8_lossy(&begun.stderr));
+    assert_eq!(tensors(&random)["classifier.scales.weight"].shape, [4, 256]);
+
     // An adapter learns one of its own, beside its head, and both score at all sizes.
     let adapter = folder.path().join("adapter.safetensors");
     let tuned = run(&["tune", "--strategy", "style-prompt+head", "--prompt-channels", "8"], &adapter);

@@ -6,7 +6,7 @@
 DATA holds `pristine` (CLIC training and gb82 of imazen/zentrain-corpus) and `biq512` (BIQ2021 with its mos.csv); FOLDER is what the
 Debian packages of wallpapers unpack to. Written are
 
-  test    13 CLIC photographs at 1024 rows, which nothing is trained on; clips that pan over them judge `compare`
+  test    13 CLIC photographs at 1024 rows. Nothing is trained on them; clips made of them test `compare`
   clic    the others
   gb82    photographs and screens
   wall    wallpapers of 1080 rows and more, each content once, without drawn patterns

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the ladders that `compression` learns from, and the one that judges: `qmambaiqa distort` of DATA/contents (contents.py).
-# A stopped run goes on when called again. About two hours of two cores.
+# A stopped run goes on when called again. It takes hours.
 #   examples/training/ladders.sh DATA [QMAMBAIQA]
 set -euo pipefail
 cd "$1"

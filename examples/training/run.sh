@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From public data to a network and its style prompts: every step of weights/README.md, "Training with all scales". What a step has
-# made is not made again, so a stopped run goes on when called again. Two cores need about six hours, three of them for the network.
+# made is not made again, so a stopped run goes on when called again.
+# Not yet run in one go; the network alone takes hours.
 #   examples/training/run.sh DATA CLONES [STEP...]      steps, in order: data ladders kadid teacher labels network features
 # CLONES holds git folders OWNER+NAME/repo of nisarahmedrana/BIQ2021, Telecommunication-Telemedia-Assessment/image_quality_test and
 # /AVT-VQDB-UHD-1, and imazen/zentrain-corpus. Needed: qmambaiqa on the PATH (or QMAMBAIQA=...), ffmpeg with libvmaf (PyPI's

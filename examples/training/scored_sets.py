@@ -21,7 +21,7 @@ import re
 import subprocess
 import sys
 
-NOT_BIQ = ("ss02_1014.jpg", "ss02_1949.jpg")  # in the table twice, or of another size
+NOT_BIQ = ("ss02_1014.jpg", "ss02_1949.jpg")  # in the repository's table, not among the 9,998
 VQDB_GIVEN = ("air_acrobatics", "bigbuck", "cutting_orange", "vegetables", "surfing", "Daydreamer", "Giftmord", "LeagueOfLegends",
               "Moment_of_Intensity", "fr-041_debris")
 

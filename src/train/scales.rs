@@ -58,6 +58,8 @@ pub(super) struct ScaleHeads {
     bias: Tensor,
     /// `(K,)`: not learned here.
     share: Vec<f32>,
+    /// Outputs of the network that count as 0 and 1 in training.
+    range: (f64, f64),
 }
 
 impl ScaleHeads {
@@ -78,15 +80,15 @@ impl ScaleHeads {
     }
 
     /// The head for so many features, as a source has it.
-    pub(super) fn new(source: &mut dyn Source, features: usize, share: Vec<f32>) -> Result<Self> {
+    pub(super) fn new(source: &mut dyn Source, features: usize, share: Vec<f32>, range: (f64, f64)) -> Result<Self> {
         let knots = share.len();
         let weight = source.tensor(&format!("{NAME}weight"), &[knots, features], Init::Zeros)?;
-        Ok(Self { weight, bias: source.tensor(&format!("{NAME}bias"), &[knots], Init::Zeros)?, share })
+        Ok(Self { weight, bias: source.tensor(&format!("{NAME}bias"), &[knots], Init::Zeros)?, share, range })
     }
 
     /// The same with other weights.
     pub(super) fn again(&self, source: &mut dyn Source) -> Result<Self> {
-        Self::new(source, self.weight.dim(1)?, self.share.clone())
+        Self::new(source, self.weight.dim(1)?, self.share.clone(), self.range)
     }
 
     /// Coefficients of the knots for crops of these scales, `(crops, K)`.
@@ -96,9 +98,11 @@ impl ScaleHeads {
         Tensor::from_vec(flat, (scales.len(), knots), device)
     }
 
-    /// Outputs for features `(crops, 8 C)` of crops with these [`knots`](Self::knots), `(crops,)`.
+    /// Scores, 0 to 1, of features `(crops, 8 C)` of crops with these [`knots`](Self::knots), `(crops,)`.
     pub(super) fn outputs(&self, features: &Tensor, knots: &Tensor) -> Result<Tensor> {
-        (ops::linear(features, &self.weight, Some(&self.bias))? * knots)?.sum(1)
+        let outputs = (ops::linear(features, &self.weight, Some(&self.bias))? * knots)?.sum(1)?;
+        let (low, high) = self.range;
+        if self.range == (0.0, 1.0) { Ok(outputs) } else { outputs.affine(1.0 / (high - low), -low / (high - low)) }
     }
 
     /// How much the crops of a size count beside those of others.
@@ -110,5 +114,30 @@ impl ScaleHeads {
     /// The tensor that is not learned, with its name and shape.
     pub(super) fn constant(&self) -> Constant {
         (format!("{NAME}share"), (vec![self.share.len()], self.share.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::parameters::Trainable;
+
+    /// Features of 1 give the weights between the knots, brought from the network's range to 0..1.
+    #[test]
+    fn outputs_are_interpolated_and_brought_to_the_range_of_scores() {
+        let tensor = |values: &[f32], shape: &[usize]| Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
+        let given = [("weight", tensor(&[2.0, 3.0, 5.0], &[3, 1])), ("bias", tensor(&[0.0, 0.0, 0.0], &[3]))];
+        let given = given.map(|(part, tensor)| (format!("{NAME}{part}"), tensor));
+        let mut source = Trainable::new(1, BTreeMap::from(given), &Device::Cpu);
+        let head = ScaleHeads::new(&mut source, 1, vec![0.0; 3], (1.0, 5.0)).unwrap();
+        let knots = head.knots(&[0.0, 1.5, 9.0], &Device::Cpu).unwrap();
+        let outputs = head.outputs(&tensor(&[1.0; 3], &[3, 1]), &knots).unwrap();
+        assert_eq!(outputs.to_vec1::<f32>().unwrap(), [0.25, 0.75, 1.0]);
+    }
+
+    #[test]
+    fn a_head_starts_with_all_knots_where_nothing_is_given() {
+        let (tensors, share) = ScaleHeads::given(&mut BTreeMap::new()).unwrap();
+        assert!(tensors.is_empty() && share.len() == KNOTS);
     }
 }

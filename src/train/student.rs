@@ -42,7 +42,6 @@ impl Student {
     }
 
     fn network(settings: &Settings, device: &Device) -> Result<(Self, Trainable)> {
-        let (mut scale_head, mut share) = Default::default();
         let (config, mut tensors) = match &settings.start {
             None => (Config::named(&settings.model)?, BTreeMap::new()),
             Some(start) => {
@@ -50,17 +49,17 @@ impl Student {
                 if tensors.get("classifier.head.weight").is_some_and(|head| head.dims().first() != Some(&1)) {
                     tensors.retain(|name, _| !name.starts_with(HEAD)); // of another task
                 }
-                (scale_head, share) = ScaleHeads::given(&mut tensors)?;
                 (Config::named(&settings.model)?, tensors)
             }
         };
+        let (mut scale_head, share) = ScaleHeads::given(&mut tensors)?;
         if settings.scale_head {
             tensors.append(&mut scale_head);
         }
         let mut source = Trainable::new(settings.seed, tensors, device);
         source.activations = settings.autocast.activations();
         let model = QMamba::new(Scope::new(&mut source), &config)?;
-        let scales = Self::scales(settings, &mut source, &config, share)?;
+        let scales = Self::scales(settings, &mut source, &config, share, None)?;
         if let Some(name) = source.unused().find(|name| !load::is_passing(name)) {
             return Err(Error::Input(format!("the weights to start from have an unknown tensor `{name}`")));
         }
@@ -77,7 +76,7 @@ impl Student {
         if own.is_some() {
             return Err(Error::Input(format!("{start}: has an adapter already; tune the network without it")));
         }
-        let (mut given, mut share) = Default::default();
+        let (mut given, mut share) = (BTreeMap::new(), Vec::new());
         if config.head {
             // They start as the network's own.
             given = load::tensors(embedded::read_model(start)?, path)?;
@@ -90,7 +89,7 @@ impl Student {
         }
         let mut source = Trainable::new(settings.seed, given, device);
         let adapter = Adapter::new(&mut source, &description.config, config)?;
-        let scales = Self::scales(settings, &mut source, &description.config, share)?;
+        let scales = Self::scales(settings, &mut source, &description.config, share, description.range)?;
         let exact = Arc::new(model);
         let model = match settings.autocast {
             Autocast::None => Arc::clone(&exact),
@@ -106,11 +105,12 @@ impl Student {
         source: &mut Trainable,
         config: &Config,
         share: Vec<f32>,
+        range: Option<(f64, f64)>,
     ) -> Result<Option<ScaleHeads>> {
         if !settings.scale_head {
             return Ok(None);
         }
-        Ok(Some(ScaleHeads::new(source, config.features(), share)?))
+        Ok(Some(ScaleHeads::new(source, config.features(), share, range.unwrap_or((0.0, 1.0)))?))
     }
 
     /// The network's configuration.
