@@ -3,6 +3,7 @@
 mod augment;
 mod batch;
 mod checkpoint;
+mod chroma;
 pub mod correlation;
 pub mod dataset;
 pub mod evaluation;

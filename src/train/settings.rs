@@ -153,6 +153,9 @@ pub struct Settings {
     /// ([`ScaleHead`](crate::model::ScaleHead)). The ordinary head then learns of the pictures' own size.
     #[serde(default)]
     pub scale_head: bool,
+    /// Whether crops at a picture's own size are seen with varying chroma upsampling, so that scores depend less on the player's.
+    #[serde(default)]
+    pub vary_chroma: bool,
     /// Variant to train.
     pub model: String,
     /// Weights to start from: an embedded model, a file, or another run's checkpoint.
@@ -211,6 +214,7 @@ impl Default for Settings {
             auxiliary_share: 0.5,
             auxiliary_mapped: false,
             scale_head: false,
+            vary_chroma: false,
             model: "qmamba-nano".into(),
             start: None,
             tuning: None,

@@ -2,6 +2,7 @@
 
 use super::augment::{self, normalised};
 use super::batch::{Batch, Piece, Shard};
+use super::chroma;
 use super::loss::{Labels, Targets};
 use super::run::Run;
 use super::scales::Size;
@@ -9,6 +10,9 @@ use crate::random::Random;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use rayon::prelude::*;
+
+/// Sets the draws of chroma apart from those of places.
+const CHROMA: u64 = 0xc420;
 
 impl Run<'_> {
     /// Cuts and distorts a shard's pictures, on the calling pool's threads.
@@ -28,6 +32,11 @@ impl Run<'_> {
             let scales = self.student.scales.is_some();
             let size = if scales { Size::random(&sample.image, &mut random) } else { Size::own(&sample.image) };
             let (crop, place) = augment::random_crop(&sample.image, side, size.level, &mut random)?;
+            let crop = match s.vary_chroma && size.level == 0 {
+                // Versions of one content differ in it, as those of several players do.
+                true => chroma::vary(crop, &mut Random::new(s.seed ^ CHROMA, ((epoch as u64) << 32) + index as u64)),
+                false => crop,
+            };
             let copies = if i < distorted { augment::distort(&crop, &mut random)?.to_vec() } else { Vec::new() };
             let copies = copies.iter().map(normalised).collect::<Vec<_>>();
             Ok((normalised(&crop), copies, place, size))

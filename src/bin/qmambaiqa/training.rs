@@ -38,6 +38,9 @@ pub struct TrainingArgs {
     /// Learn a head that knows at which size of its picture a crop was taken (scales=auto), of crops at all sizes that scoring takes
     #[arg(long)]
     scale_head: bool,
+    /// Show crops at the image's own size with varying chroma upsampling, as different players produce it
+    #[arg(long)]
+    vary_chroma: bool,
     /// Safetensors file with a tensor `features` to be predicted too: a vector (rows, size) or a map (rows, height,
     /// width, size) for each picture of the first folder
     #[arg(long)]
@@ -166,6 +169,7 @@ impl TrainingArgs {
             auxiliary_share: self.auxiliary_share,
             auxiliary_mapped: self.auxiliary_mapped,
             scale_head: self.scale_head,
+            vary_chroma: self.vary_chroma,
             teacher_features: self.teacher_features,
             teacher_weight: self.teacher_weight,
             rank_weight: self.rank_weight,

@@ -173,6 +173,7 @@ impl<'a> Job<'a> {
             auxiliary_share: 1.0,
             auxiliary_mapped: false,
             scale_head: false,
+            vary_chroma: false,
             teacher_features: None,
             teacher_weight: 0.0,
             rank_weight: schedule.rank_weight,
