@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Writes the tables that a network is trained by, beside the folders that their pictures lie in.
+"""Writes the training tables of a network, next to the folders of their images.
 
-    examples/training/labels.py DATA --scores SCORES.csv
+    examples/training/labels.py DATA --scores SCORES.csv --maps MAPS.safetensors [--kadid REFERENCES]
 
-DATA holds `biq512` (photographs with opinion scores), ladders of `qmambaiqa distort` (folders whose names begin with `l`), and
-`kadid` where there is one. SCORES has a teacher's score of each photograph (columns image,score, on the scale of the opinions).
-Written are folders with a mos.csv whose names of pictures lead to those folders:
+DATA contains `biq512` (photographs with subjective scores), ladders of `qmambaiqa distort` (folders whose names start with `l`), and
+optionally `kadid`. SCORES has a teacher's score of each photograph (columns image,score, on the scale of the subjective scores).
+It writes folders with a mos.csv that refers to the images in those folders:
 
-  photographs   (opinion + teacher's score) / 2; opinions alone for the pictures named by --held-out
-  ladders       encodings of pristine pictures: VMAF and the label of `distort`, weighted by the kind of encoder; sources have 100
-  soft          the same, of photographs of BIQ2021, which have faults of their own
-  kadid-part    --kadid pictures of `kadid`, whole references, all distortions
+  photographs   (subjective + teacher's score) / 2, without the images in --held-out; their teacher maps in maps.safetensors
+  ladders       encodings of pristine images: VMAF and the label of `distort`, weighted by the kind of encoder; sources have 100
+  soft          the same, of photographs of BIQ2021, which have distortions of their own
+  kadid-part    the images of --kadid references of `kadid`, drawn at random, with all distortions
+  kadid-rest    those of the other references, to test with
+  kadid-codecs  JPEG and JPEG 2000 of kadid-part
 """
 
 import argparse
@@ -18,8 +20,12 @@ import csv
 import pathlib
 import random
 
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
 STILL_CODECS = ("jpeg", "webp", "noise", "blur")  # VMAF is trained on video
 VMAF_SHARE, VMAF_SHARE_STILLS = 0.8, 0.3
+KADID_CODECS = ("_09_", "_10_")  # JPEG 2000 and JPEG, in file names
 
 
 def table(path):
@@ -33,7 +39,7 @@ def write(folder, rows):
         out = csv.writer(file)
         out.writerow(["image", "mos", "reference"])
         out.writerows(rows)
-    print(f"{folder}: {len(rows)} pictures")
+    print(f"{folder}: {len(rows)} images")
 
 
 def label(row):
@@ -47,19 +53,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("--scores", type=pathlib.Path)
+    parser.add_argument("--maps", type=pathlib.Path)
     parser.add_argument("--held-out", type=pathlib.Path, default="weights/qmamba-nano.validation.csv")
-    parser.add_argument("--kadid", type=int, default=0, metavar="REFERENCES", help="how many references (default: all)")
+    parser.add_argument("--kadid", type=int, default=0, metavar="REFERENCES", help="number of references (default: all)")
     args = parser.parse_args()
 
     held_out = {r["image"] for r in table(args.held_out)}
     scores = {r["image"]: float(r["score"]) for r in table(args.scores)} if args.scores else {}
+    rows = table(args.data / "biq512/mos.csv")
+    kept = [i for i, r in enumerate(rows) if r["image"] not in held_out]
     photographs = []
-    for r in table(args.data / "biq512/mos.csv"):
-        mos = float(r["mos"])
-        if r["image"] not in held_out and r["image"] in scores:
-            mos = (mos + scores[r["image"]]) / 2
-        photographs.append([f"../biq512/{r['image']}", f"{mos:.5f}", ""])
+    for name, mos in ((rows[i]["image"], float(rows[i]["mos"])) for i in kept):
+        photographs.append([f"../biq512/{name}", f"{(mos + scores.get(name, mos)) / 2:.5f}", ""])
     write(args.data / "photographs", photographs)
+    if args.maps:
+        maps = load_file(args.maps)["features"]
+        if len(maps) != len(rows):
+            parser.error(f"{args.maps} has {len(maps)} images and biq512 {len(rows)}")
+        save_file({"features": np.ascontiguousarray(maps[kept])}, args.data / "photographs/maps.safetensors")
 
     ladders, soft = [], []
     for folder in sorted(args.data.glob("l[0-9]*")):
@@ -74,7 +85,11 @@ def main():
         references = sorted({r["reference"] for r in rows})
         random.Random(1).shuffle(references)
         kept = set(references[: args.kadid or None])
-        write(args.data / "kadid-part", [[f"../kadid/{r['image']}", r["mos"], r["reference"]] for r in rows if r["reference"] in kept])
+        row = lambda r: [f"../kadid/{r['image']}", r["mos"], r["reference"]]
+        part = [row(r) for r in rows if r["reference"] in kept]
+        write(args.data / "kadid-part", part)
+        write(args.data / "kadid-rest", [row(r) for r in rows if r["reference"] not in kept])
+        write(args.data / "kadid-codecs", [r for r in part if any(codec in r[0] for codec in KADID_CODECS)])
 
 
 if __name__ == "__main__":

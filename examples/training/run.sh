@@ -43,14 +43,14 @@ teacher() {
         --wheels "$data/wheels" --scores "$data/scores.csv" --out-of-fold
 }
 
-labels() { "$python" "$here/labels.py" "$data" --scores "$data/scores.csv" --held-out "$held_out"; }
+labels() { "$python" "$here/labels.py" "$data" --scores "$data/scores.csv" --maps "$data/maps.safetensors" --kadid 40 --held-out "$held_out"; }
 
 network() {
     cd "$data"
     "$qmambaiqa" train --data photographs --auxiliary kadid-part --auxiliary ladders --auxiliary soft --auxiliary-mapped --auxiliary-share 1.5 \
         --scale-head --together --distorted 0 --out network.safetensors --start qmamba-nano --phases 128:12,160:3 --schedule cosine \
-        --learning-rate 1e-3 --warmup 100 --weight-decay 0.1 --optimizer muon --teacher-features maps.safetensors --teacher-weight 1.0 \
-        --rank-weight 1 --validate-every 3 --seed 7
+        --learning-rate 1e-3 --warmup 100 --weight-decay 0.1 --optimizer muon --teacher-features photographs/maps.safetensors --teacher-weight 1.0 \
+        --rank-weight 1 --validation 0 --split random --vary-chroma --seed 7
     "$qmambaiqa" tune --model network.safetensors --strategy style-prompt+head --prompt-channels 32 --scale-head --data ladders \
         --auxiliary soft --auxiliary-mapped --auxiliary-share 0.7 --out compression.safetensors --split random --validation 0 --distorted 0 \
         --together --rank-weight 1 --phases 128:5,160:2 --schedule cosine --learning-rate 2e-3 --warmup 100 --weight-decay 0.01 --average 0.99

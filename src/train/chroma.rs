@@ -75,7 +75,7 @@ fn upsampled(half: &[f32], width: usize, height: usize, horizontal: &Taps, verti
     // Rows, then columns: `stride` apart, `count` samples.
     let sample = |line: &dyn Fn(usize) -> f32, count: usize, at: usize, taps: &Taps| -> f32 {
         // A centred cubic needs two samples before an even pixel's and one behind it.
-        let first = if at % 2 == 0 && taps[0][3] != 0.0 { 2 } else { 1 };
+        let first = if at.is_multiple_of(2) && taps[0][3] != 0.0 { 2 } else { 1 };
         let weights = taps[at % 2].iter().enumerate();
         weights.map(|(k, w)| w * line((at / 2 + k).saturating_sub(first).min(count - 1))).sum()
     };
