@@ -6,7 +6,8 @@
 Needs gst-launch-1.0 with x264enc, ffmpeg with libvmaf for the commands that measure with a reference, python3-gi, and
 gir1.2-gst-rtsp-server-1.0 for the cameras. What is missing skips the commands that need it, with the reason. Changed in each command:
 `rtsp://camera/N` to a server on this machine, `autovideosink` to `fakesink`, ranges of encoder settings to two settings. Commands that
-watch live streams are interrupted after --seconds. A command passes if it ends well and prints a score. Exit status 1: at least one failed.
+watch live streams are interrupted after --seconds. A command passes if it succeeds and prints scores: for
+`gst-launch-1.0 -m` the field `score`, for the others a number with decimals. Exit status 1: at least one failed.
 """
 
 import argparse
@@ -107,7 +108,7 @@ def reason_to_skip(language, command, port, gi):
 
 
 def run(language, command, folder, environment, seconds):
-    """Exit status and output; a live command is interrupted after some seconds, which counts as 0 if it then ends by itself."""
+    """Exit status and output. A live command is interrupted after some seconds; its status is then 0 if it stops by itself."""
     words = ["/usr/bin/python3", "-c", command] if language == "python" else ["bash", "-c", f"exec {command}"]
     process = subprocess.Popen(words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True)
@@ -122,7 +123,7 @@ def run(language, command, folder, environment, seconds):
     except subprocess.TimeoutExpired:
         process.kill()
         return -9, process.communicate()[0] + "\n(did not end after an interrupt)"
-    # gst-launch-1.0 and monitor end an interrupted run with 0 or 130.
+    # An interrupted run has one of these statuses even if it went well; the caller looks for its scores.
     return (0 if live and process.returncode in (0, 1, 130) else process.returncode or 1), output
 
 

@@ -43,7 +43,7 @@ pub(super) struct Labels {
     opinions: Tensor,
     /// `(crops, 1)`; none where there is one head.
     heads: Option<Tensor>,
-    /// Coefficients of the head of scales, `(crops, K)`; none where no head of scales is learned.
+    /// How much each crop takes of each knot of the head of scales, `(crops, K)`; `None` if no head of scales is trained.
     knots: Option<Tensor>,
     /// `1 / n` for the pictures whose crops are of their own size, 0 for the others, `(n,)`; there where there are knots.
     own_size: Option<Tensor>,
